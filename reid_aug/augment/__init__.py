@@ -1,0 +1,1 @@
+"""Augmenting a subset: plan, generation into a store, identity filter, mixing schedule."""

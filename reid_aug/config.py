@@ -1,0 +1,266 @@
+"""Configuration: frozen pydantic models that reject unknown keys, read from YAML with dotted overrides.
+
+    config = load_config(ReidConfig, "configs/reid/market_osnet.yaml", overrides=["training.iterations=800"])
+
+Defaults are the published recipes'; the YAML files in ``configs/`` state only what differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+
+from reid_aug.errors import ConfigError
+
+ImageSize = tuple[PositiveInt, PositiveInt]  # (height, width) in pixels
+
+
+class Config(BaseModel):
+    """Base of every configuration: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# --- generators ---------------------------------------------------------------------------------------------------
+
+
+class PidmConfig(Config):
+    """Shape of a PIDM denoiser (Bhunia et al., CVPR 2023)."""
+
+    system: Literal["pidm"] = "pidm"
+    image_size: ImageSize = (128, 64)
+    codec: Literal["pixels", "patch_pca"] = "pixels"  # what is diffused: pixels, or components of 4x4 patches
+    codec_components: PositiveInt = 16  # of 48, for patch_pca
+    channels: tuple[PositiveInt, ...] = (128, 128, 256, 256, 512)  # one level each, halving height and width
+    texture_levels: tuple[int, ...] = (2, 3, 4)  # levels with a texture diffusion block
+    layers_per_level: PositiveInt = 2
+    heads: PositiveInt = 1
+    dropout: float = Field(0.1, ge=0.0, lt=1.0)
+    learned_variance: bool = True  # hybrid objective of improved DDPM; epsilon prediction only
+    warp_prior: bool = False  # give the denoiser the part-wise warp of the source
+    heatmap_sigma: PositiveFloat = 3.0  # of a key point's Gaussian, pixels of the image
+
+
+class NoiseConfig(Config):
+    """The forward process and what the network predicts."""
+
+    timesteps: PositiveInt = 1000
+    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
+    zero_terminal_snr: bool = False
+    prediction: Literal["epsilon", "v_prediction"] = "epsilon"
+    min_snr_gamma: PositiveFloat | None = None  # Hang et al. 2023; None weights every timestep alike
+    variance_weight: float = Field(0.001, ge=0.0)  # of L_vlb in the hybrid objective
+
+
+class GeneratorTrainingConfig(Config):
+    """The loop that trains a generator."""
+
+    iterations: PositiveInt = 300_000
+    batch_size: PositiveInt = 8  # on each process
+    accumulation: PositiveInt = 1
+    learning_rate: PositiveFloat = 2e-5
+    weight_decay: float = Field(0.0, ge=0.0)
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup: int = Field(0, ge=0)
+    gradient_clip: PositiveFloat = 1.0
+    ema_decay: float = Field(0.9999, ge=0.0, lt=1.0)
+    drop: float = Field(0.1, ge=0.0, lt=1.0)  # share of samples that lose the source, the pose, or both (a third each)
+    flip: float = Field(0.5, ge=0.0, le=1.0)
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    compile: bool = False
+    seed: int = 0
+    checkpoint_every: PositiveInt = 1000
+    sample_every: PositiveInt = 1000
+
+
+class SamplingConfig(Config):
+    """How images are drawn from a trained generator."""
+
+    sampler: str = "DDIMScheduler"  # any diffusers scheduler class
+    steps: PositiveInt = 20
+    guidance: Literal["disentangled", "cumulative", "joint", "source"] = "disentangled"
+    guidance_scale: dict[str, float] = {"pose": 2.0, "source": 2.0}
+
+
+class GeneratorConfig(Config):
+    """A generator and everything needed to train it again; saved beside the weights as ``train_config.yaml``."""
+
+    model: PidmConfig = PidmConfig()
+    noise: NoiseConfig = NoiseConfig()
+    training: GeneratorTrainingConfig = GeneratorTrainingConfig()
+    sampling: SamplingConfig = SamplingConfig()
+
+
+# --- augmentation -------------------------------------------------------------------------------------------------
+
+
+class FilterConfig(Config):
+    """The identity filter: what a generated image must show to be kept."""
+
+    neighbours: PositiveInt = 5  # real images that vote
+    min_margin: float = 0.0  # similarity to its own identity less that to the nearest other one
+
+
+class AugmentConfig(Config):
+    """How a subset is augmented."""
+
+    per_identity: PositiveInt = 8
+    poses: Literal["random", "diverse", "other_view"] = "random"
+    source_identity: Literal["same", "other"] = "same"  # "other" is the wrong-identity control
+    batch_size: PositiveInt = 64
+    image_format: Literal["png", "jpg"] = "png"
+    seed: int = 0
+    filter: FilterConfig | None = FilterConfig()
+
+
+class ScheduleConfig(Config):
+    """How generated images enter re-ID training; see ``augment.schedule``."""
+
+    policy: Literal["none", "concat", "fixed_ratio", "finetune", "auxiliary"] = "none"
+    synthetic: PositiveInt = 1  # generated images of each identity in a batch (fixed_ratio, auxiliary)
+    start: float = Field(0.5, ge=0.0, le=1.0)  # share of the iterations on real images alone (finetune)
+    weight: float = Field(1.0, ge=0.0)
+    smoothing: float | None = Field(None, ge=0.0, lt=1.0)
+    in_triplet: bool = True
+
+
+# --- re-ID --------------------------------------------------------------------------------------------------------
+
+
+class ReidModelConfig(Config):
+    """Backbone, BNNeck and classifier (Luo et al., "Bag of Tricks", 2019)."""
+
+    backbone: str = "resnet50"  # a timm model or one of torchreid's zoo
+    weights: str | None = None  # None: from scratch; "imagenet": the zoo's own by name; else a local weight file
+    image_size: ImageSize = (256, 128)
+    last_stride: Literal[1, 2] = 1
+    neck: bool = True
+
+
+class ReidLossConfig(Config):
+    """Cross-entropy on the neck's output, triplet and center loss on the feature before it."""
+
+    label_smoothing: float = Field(0.1, ge=0.0, lt=1.0)
+    triplet_margin: PositiveFloat | None = 0.3  # None is the soft margin
+    triplet_weight: float = Field(1.0, ge=0.0)
+    center_weight: float = Field(0.0005, ge=0.0)  # 0 leaves the center loss out
+    center_learning_rate: PositiveFloat = 0.5
+
+
+class ReidAugmentationConfig(Config):
+    """Training-time image augmentation."""
+
+    flip: float = Field(0.5, ge=0.0, le=1.0)
+    pad: int = Field(10, ge=0)  # then a random crop back to size
+    erasing: float = Field(0.5, ge=0.0, le=1.0)
+    erasing_area: tuple[float, float] = (0.02, 0.4)
+    erasing_aspect: PositiveFloat = 0.3
+    colour_jitter: float = Field(0.0, ge=0.0)  # strength of brightness, contrast and saturation changes
+
+
+class ReidTrainingConfig(Config):
+    """The re-ID loop, in iterations so that arms with more images train equally long."""
+
+    iterations: PositiveInt = 22_320  # 120 epochs of 186 on the whole Market-1501
+    identities: PositiveInt = 16  # P
+    images: PositiveInt = 4  # K
+    learning_rate: PositiveFloat = 3.5e-4
+    weight_decay: float = Field(5e-4, ge=0.0)
+    warmup: float = Field(1 / 12, ge=0.0, le=1.0)  # share of the iterations, from 0.01 of the rate
+    milestones: tuple[float, ...] = (1 / 3, 7 / 12)  # shares of the iterations at which the rate drops to a tenth
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    accumulation: PositiveInt = 1
+    ema_decay: float | None = Field(None, gt=0.0, lt=1.0)
+    seed: int = 0
+    checkpoint_every: PositiveInt = 1000
+
+
+class ReidConfig(Config):
+    """A re-ID model and how it is trained; saved beside its weights."""
+
+    model: ReidModelConfig = ReidModelConfig()
+    loss: ReidLossConfig = ReidLossConfig()
+    augmentation: ReidAugmentationConfig = ReidAugmentationConfig()
+    training: ReidTrainingConfig = ReidTrainingConfig()
+
+
+# --- reading and writing ------------------------------------------------------------------------------------------
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+
+def load_config(kind: type[AnyConfig], path: str | Path, overrides: Iterable[str] = ()) -> AnyConfig:
+    """Read ``path`` (YAML) as ``kind``, with ``overrides`` such as ``training.iterations=800`` applied on top.
+
+    Raises:
+        ConfigError: no such file, not YAML, an unknown key, a wrong type or a value out of range.
+    """
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}). Name a YAML file, e.g. from configs/.") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {error}. Correct the line it names.") from None
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: holds a {type(values).__name__}, expected `key: value` lines.")
+    return build_config(kind, values, overrides, where=str(path))
+
+
+def build_config(kind: type[AnyConfig], values: dict[str, Any], overrides: Iterable[str] = (), where: str = "config"):
+    """Validate ``values`` as ``kind``; ``where`` names them in the error."""
+    for override in overrides:
+        values = _override(values, override)
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_explain(error, kind)}") from None
+
+
+def save_config(config: Config, path: str | Path) -> None:
+    """Write the resolved configuration (every value, defaults too) as YAML."""
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=120)
+    Path(path).write_text(text, encoding="utf-8")
+
+
+def _override(values: dict[str, Any], override: str) -> dict[str, Any]:
+    dotted, equals, text = override.partition("=")
+    keys = dotted.strip().split(".")
+    if not equals or not all(keys):
+        raise ConfigError(f"override {override!r}: expected key.sub_key=value, e.g. training.iterations=800.")
+    head, *rest = keys
+    if not rest:
+        return {**values, head: yaml.safe_load(text)}
+    inner = values.get(head) or {}
+    if not isinstance(inner, dict):
+        raise ConfigError(f"override {override!r}: {head} is a value, not a section.")
+    return {**values, head: _override(inner, f"{'.'.join(rest)}={text}")}
+
+
+def _explain(error: ValidationError, kind: type[Config]) -> str:
+    """One line a problem: the dotted field, what is wrong, and what would be accepted."""
+    lines = []
+    for problem in error.errors():
+        field = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            known = ", ".join(_fields_at(kind, problem["loc"][:-1]))
+            lines.append(f"unknown key `{field}`. Remove it or use one of: {known}.")
+        else:
+            lines.append(f"`{field}`: {problem['msg']} (got {problem['input']!r}).")
+    return "\n".join(lines)
+
+
+def _fields_at(kind: Any, location: tuple[Any, ...]) -> list[str]:
+    for part in location:
+        annotation = kind.model_fields[part].annotation if hasattr(kind, "model_fields") else None
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        kind = next((option for option in options if hasattr(option, "model_fields")), None)
+        if kind is None:
+            return ["(see the class's documentation)"]
+    return list(kind.model_fields)

@@ -1,0 +1,1 @@
+"""Re-ID data sets: loading, key points, subsets, pairs, decoded images, and a drawn toy data set."""

@@ -1,0 +1,1 @@
+"""Pose-guided diffusion generators, their training and their sampling pipeline."""

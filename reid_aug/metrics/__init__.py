@@ -1,0 +1,1 @@
+"""Measures of generated images; tensors in, numbers out."""

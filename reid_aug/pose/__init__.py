@@ -1,0 +1,1 @@
+"""Poses: skeleton, rendering, part-wise warp and the bank of target poses."""
