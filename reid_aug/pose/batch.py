@@ -1,0 +1,110 @@
+"""Poses as tensors: many poses of one image size on one device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from reid_aug.errors import DataError
+from reid_aug.pose.skeleton import JOINTS, MIRROR, PARTS
+from reid_aug.records import Pose
+
+
+@dataclass(frozen=True, eq=False)
+class PoseBatch:
+    """B poses of people in images of one size. A pixel's centre has whole coordinates, the top left one's (0, 0).
+
+    Attributes:
+        xy: [B, K, 2] float32, x then y, pixels of ``image_size``; (0, 0) where not visible.
+        visible: [B, K] bool.
+        image_size: (height, width).
+    """
+
+    xy: torch.Tensor
+    visible: torch.Tensor
+    image_size: tuple[int, int]
+
+    @classmethod
+    def stack(cls, poses: Sequence[Pose]) -> PoseBatch:
+        """Put ``poses`` into one batch, on the CPU.
+
+        Raises:
+            DataError: no poses; a pose without the 18 joints, without any visible joint, with a coordinate that is
+                not a number, or of another image size than the first.
+        """
+        if not poses:
+            raise DataError("poses: the list is empty. Pass at least one pose.")
+        size = tuple(poses[0].image_size)
+        for index, pose in enumerate(poses):
+            _check(pose, index, size)
+        visible = torch.from_numpy(np.stack([pose.visible for pose in poses]).astype(bool))
+        xy = torch.from_numpy(np.stack([pose.xy for pose in poses]).astype(np.float32))
+        return cls(torch.where(visible[..., None], xy, 0.0), visible, size)
+
+    def __len__(self) -> int:
+        return len(self.xy)
+
+    def to(self, device: torch.device | str) -> PoseBatch:
+        """The same poses on ``device``."""
+        return replace(self, xy=self.xy.to(device), visible=self.visible.to(device))
+
+    def at(self, indices: Sequence[int] | np.ndarray | torch.Tensor) -> PoseBatch:
+        """The poses at ``indices``, in that order."""
+        indices = torch.as_tensor(indices, device=self.xy.device)
+        return replace(self, xy=self.xy[indices], visible=self.visible[indices])
+
+    def scaled(self, size: tuple[int, int]) -> PoseBatch:
+        """The poses in the same images resized to ``size`` (height, width)."""
+        height, width = self.image_size
+        factor = self.xy.new_tensor([size[1] / width, size[0] / height])
+        return replace(self, xy=self._masked((self.xy + 0.5) * factor - 0.5), image_size=tuple(size))
+
+    def mirrored(self) -> PoseBatch:
+        """The poses in the horizontally flipped images; left and right joints change places."""
+        order = list(MIRROR)
+        x, y = self.xy[:, order].unbind(-1)
+        swapped = replace(self, visible=self.visible[:, order])
+        return replace(swapped, xy=swapped._masked(torch.stack([self.image_size[1] - 1 - x, y], dim=-1)))
+
+    def bones(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The bone of each of the ten ``PARTS``: start [B, 10, 2], end [B, 10, 2], and whether it is visible [B, 10].
+
+        A bone's end is the mean of the visible joints of its group; the bone is visible if both ends are.
+        """
+        start, has_start = self._means([part.start for part in PARTS])
+        end, has_end = self._means([part.end for part in PARTS])
+        return start, end, has_start & has_end
+
+    def _means(self, groups: Sequence[tuple[int, ...]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean [B, G, 2] of the visible joints of each group, and whether there is one [B, G]."""
+        member = torch.zeros(len(groups), len(JOINTS))
+        for row, group in zip(member, groups):
+            row[list(group)] = 1.0
+        weight = self.visible[:, None, :] * member.to(self.xy)  # [B, G, K]
+        count = weight.sum(-1)
+        # A sum of products, not a matmul: autocast would compute that in bfloat16, which has no half pixels past 128.
+        total = (weight[..., None] * self.xy[:, None]).sum(-2)
+        return total / count.clamp(min=1.0)[..., None], count > 0
+
+    def _masked(self, xy: torch.Tensor) -> torch.Tensor:
+        return torch.where(self.visible[..., None], xy, 0.0)
+
+
+def _check(pose: Pose, index: int, size: tuple[int, int]) -> None:
+    if np.shape(pose.xy) != (len(JOINTS), 2) or np.shape(pose.visible) != (len(JOINTS),):
+        raise DataError(
+            f"poses[{index}]: xy has shape {np.shape(pose.xy)} and visible {np.shape(pose.visible)}, expected "
+            f"({len(JOINTS)}, 2) and ({len(JOINTS)},). Convert the pose to the {len(JOINTS)} OpenPose joints."
+        )
+    if tuple(pose.image_size) != size:
+        raise DataError(
+            f"poses[{index}]: image_size is {tuple(pose.image_size)}, that of poses[0] is {size}. "
+            "Read all key points with one image size, or batch them by size."
+        )
+    if not pose.visible.any():
+        raise DataError(f"poses[{index}]: visible has no joint. Leave out images without key points.")
+    if not np.isfinite(pose.xy[pose.visible]).all():
+        raise DataError(f"poses[{index}]: xy of a visible joint is not a number. Correct its key points.")
