@@ -1,0 +1,133 @@
+"""Market-1501 (Zheng et al., ICCV 2015), and any data set in its folders and file names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reid_aug.data.images import find_undecodable
+from reid_aug.data.keypoints import read_keypoints
+from reid_aug.errors import DataError
+from reid_aug.records import Pose, Sample, Samples
+
+FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+KEYPOINT_FILES = ("market-annotation-train.csv", "market-annotation-test.csv")  # the names the field gives them
+JUNK_PID = -1  # detections that are no person or a poor box; part of no protocol
+DISTRACTOR_PID = 0  # people of none of the identities; negatives in the gallery
+
+_SUFFIXES = {".jpg", ".jpeg", ".png"}
+_NAME = re.compile(
+    r"(?P<pid>-1|\d+)_c(?P<camid>[1-9]\d*)s\d+_\d+_\d+(_g\d+)?"
+    r"(\.(jpe?g|png))+",  # the published query folder has names that end in .jpg.jpg
+    re.ASCII | re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Market1501:
+    """A loaded data set; samples are sorted by file name and without junk (pid -1).
+
+    Attributes:
+        root: the folder it was read from.
+        train: ``bounding_box_train``.
+        query: ``query``.
+        gallery: ``bounding_box_test``, with its distractors (pid 0).
+    """
+
+    root: Path
+    train: Samples
+    query: Samples
+    gallery: Samples
+
+
+def parse_name(name: str) -> tuple[int, int]:
+    """Identity and camera in a file name.
+
+    >>> parse_name("0002_c1s1_000451_03.jpg")
+    (2, 1)
+    >>> parse_name("-1_c5s3_086412_11.jpg")
+    (-1, 5)
+    >>> parse_name("0002_c1s1_000451_03_g0007.png")  # a generated image
+    (2, 1)
+
+    Raises:
+        DataError: the name is not in Market-1501 form.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise DataError(
+            f"{name}: not a Market-1501 file name. Rename it like 0002_c1s1_000451_03.jpg "
+            "(identity, camera, sequence, frame, box), or move it out of the folder."
+        )
+    return int(match["pid"]), int(match["camid"])
+
+
+def load_market1501(
+    root: str | Path, keypoints: str | Path | Sequence[str | Path] | None = None, skip_bad: bool = False
+) -> Market1501:
+    """Load a data set in Market-1501's folders.
+
+    Args:
+        root: the folder with ``bounding_box_train``, ``bounding_box_test`` and ``query``.
+        keypoints: key-point file or files, absolute or relative to ``root``, for images of any of the folders. None
+            takes those of :data:`KEYPOINT_FILES` that ``root`` has.
+        skip_bad: decode every image once and leave out those that cannot be.
+
+    Raises:
+        DataError: a folder or key-point file is missing, empty or not in its form.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder. Name the one that holds {', '.join(FOLDERS.values())}.")
+    splits = {split: list_folder(root / folder) for split, folder in FOLDERS.items()}
+    if skip_bad:
+        bad = set(find_undecodable([sample for samples in splits.values() for sample in samples]))
+        splits = {split: [s for s in samples if s.path not in bad] for split, samples in splits.items()}
+    poses = _read_poses(root, keypoints)
+    return Market1501(root, **{split: _samples(root, split, samples, poses) for split, samples in splits.items()})
+
+
+def list_folder(folder: Path) -> list[Sample]:
+    """Every image of a folder, junk too, sorted by name; files that are no images (``Thumbs.db``) are passed over.
+
+    Raises:
+        DataError: no such folder, no image in it, or a name that is not in Market-1501 form.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder. Market-1501 has {', '.join(FOLDERS.values())}; unpack it whole.")
+    paths = sorted(
+        (path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")),
+        key=lambda path: path.name,
+    )
+    if not paths:
+        raise DataError(f"{folder}: holds no .jpg or .png image. Unpack Market-1501 into {folder.parent}.")
+    try:
+        return [Sample(path, *parse_name(path.name)) for path in paths]
+    except DataError as error:
+        raise DataError(f"{folder}/{error}") from None
+
+
+def _samples(root: Path, split: str, samples: list[Sample], poses: dict[str, Pose]) -> Samples:
+    kept = [sample for sample in samples if sample.pid != JUNK_PID]
+    if not kept:
+        raise DataError(f"{root / FOLDERS[split]}: holds only junk (pid -1) or undecodable images. Unpack it again.")
+    return Samples(kept, {sample.name: poses[sample.name] for sample in kept if sample.name in poses})
+
+
+def keypoint_files(root: Path, keypoints: str | Path | Sequence[str | Path] | None) -> list[Path]:
+    """The files that ``keypoints`` of :func:`load_market1501` stands for."""
+    if keypoints is None:
+        return [root / name for name in KEYPOINT_FILES if (root / name).is_file()]
+    if isinstance(keypoints, (str, Path)):
+        keypoints = [keypoints]
+    return [root / name for name in keypoints]
+
+
+def _read_poses(root: Path, keypoints: str | Path | Sequence[str | Path] | None) -> dict[str, Pose]:
+    folders = [root / folder for folder in FOLDERS.values()]
+    poses: dict[str, Pose] = {}
+    for csv in keypoint_files(root, keypoints):
+        poses |= read_keypoints(csv, folder=folders)
+    return poses
