@@ -9,7 +9,7 @@ import torch
 
 from reid_aug.errors import DataError
 
-BLOCK_BYTES = 256 * 2**20  # of distances held at a time
+BLOCK_BYTES = 64 * 2**20  # of distances held at a time
 
 
 def as_features(features: torch.Tensor | np.ndarray, name: str) -> torch.Tensor:
