@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from reid_aug.errors import ConfigError
 
@@ -101,7 +110,7 @@ class GeneratorConfig(Config):
 class FilterConfig(Config):
     """The identity filter: what a generated image must show to be kept."""
 
-    neighbours: PositiveInt = 5  # real images that vote
+    neighbours: PositiveInt = 5  # real images of an identity that vote
     min_margin: float = 0.0  # similarity to its own identity less that to the nearest other one
 
 
@@ -112,8 +121,8 @@ class AugmentConfig(Config):
     poses: Literal["random", "diverse", "other_view"] = "random"
     source_identity: Literal["same", "other"] = "same"  # "other" is the wrong-identity control
     batch_size: PositiveInt = 64
-    image_format: Literal["png", "jpg"] = "png"
-    seed: int = 0
+    image_format: Literal["jpg", "png"] = "jpg"  # plain Market-1501 readers look for *.jpg
+    seed: int = Field(0, ge=0)
     filter: FilterConfig | None = FilterConfig()
 
 
@@ -134,10 +143,10 @@ class ScheduleConfig(Config):
 class ReidModelConfig(Config):
     """Backbone, BNNeck and classifier (Luo et al., "Bag of Tricks", 2019)."""
 
-    backbone: str = "resnet50"  # a timm model or one of torchreid's zoo
+    backbone: str = "resnet50"  # a timm model; else one of torchreid's zoo
     weights: str | None = None  # None: from scratch; "imagenet": the zoo's own by name; else a local weight file
     image_size: ImageSize = (256, 128)
-    last_stride: Literal[1, 2] = 1
+    last_stride: Literal[1, 2] = 1  # of a ResNet's last stage; other families keep their own
     neck: bool = True
 
 
@@ -155,18 +164,26 @@ class ReidAugmentationConfig(Config):
     """Training-time image augmentation."""
 
     flip: float = Field(0.5, ge=0.0, le=1.0)
-    pad: int = Field(10, ge=0)  # then a random crop back to size
-    erasing: float = Field(0.5, ge=0.0, le=1.0)
-    erasing_area: tuple[float, float] = (0.02, 0.4)
-    erasing_aspect: PositiveFloat = 0.3
-    colour_jitter: float = Field(0.0, ge=0.0)  # strength of brightness, contrast and saturation changes
+    pad: int = Field(10, ge=0)  # black pixels on each side, then a random crop back to size
+    erasing: float = Field(0.5, ge=0.0, le=1.0)  # share of images that lose a rectangle to the ImageNet mean
+    erasing_area: tuple[PositiveFloat, PositiveFloat] = (0.02, 0.4)  # shares of the image, smallest and largest
+    erasing_aspect: float = Field(0.3, gt=0.0, le=1.0)  # smallest height / width; its inverse is the largest
+    colour_jitter: float = Field(0.0, ge=0.0, le=1.0)  # strength of brightness, contrast and saturation changes
+
+    @field_validator("erasing_area")
+    @classmethod
+    def _smallest_first(cls, area: tuple[float, float]) -> tuple[float, float]:
+        if not area[0] <= area[1] <= 1.0:
+            raise ValueError("expected [smallest, largest] shares of the image with smallest <= largest <= 1")
+        return area
 
 
 class ReidTrainingConfig(Config):
     """The re-ID loop, in iterations so that arms with more images train equally long."""
 
     iterations: PositiveInt = 22_320  # 120 epochs of 186 on the whole Market-1501
-    identities: PositiveInt = 16  # P
+    epochs: PositiveInt | None = None  # instead of iterations: passes over the real images, converted at the start
+    identities: PositiveInt = 16  # P, on each process
     images: PositiveInt = 4  # K
     learning_rate: PositiveFloat = 3.5e-4
     weight_decay: float = Field(5e-4, ge=0.0)
@@ -175,8 +192,15 @@ class ReidTrainingConfig(Config):
     precision: Literal["no", "bf16", "fp16"] = "no"
     accumulation: PositiveInt = 1
     ema_decay: float | None = Field(None, gt=0.0, lt=1.0)
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     checkpoint_every: PositiveInt = 1000
+    evaluate_every: PositiveInt | None = None  # iterations between early evaluations, where one is given
+
+    @model_validator(mode="after")
+    def _one_length(self) -> ReidTrainingConfig:
+        if self.epochs is not None and "iterations" in self.model_fields_set:
+            raise ValueError("`epochs` and `iterations` both give the length; keep one")
+        return self
 
 
 class ReidConfig(Config):
