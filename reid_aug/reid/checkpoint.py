@@ -1,0 +1,108 @@
+"""The folder of a re-ID training run: which run it is, its checkpoint, its result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reid_aug.config import ReidConfig, load_config, save_config
+from reid_aug.errors import CheckpointError, OutputError
+from reid_aug.records import Samples, Schedule
+from reid_aug.reid.model import CONFIG_NAME, WEIGHTS_NAME
+from reid_aug.reid.weights import replace_file
+
+CHECKPOINT_NAME = "checkpoint.pt"
+RUN_NAME = "run.json"  # digests of what the run is trained on
+
+
+class RunFolder:
+    """``out`` of one run, resumed when the same run is started in it again.
+
+    Holds ``reid_config.yaml``, ``run.json``, ``logs/``, ``checkpoint.pt`` while training and ``model.safetensors``
+    when finished.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self._checkpoint = self.folder / CHECKPOINT_NAME
+
+    def claim(self, config: ReidConfig, train: Samples, synthetic: Samples | None, schedule: Schedule) -> None:
+        """Make the folder this run's, or see that it already is.
+
+        Raises:
+            OutputError: it holds another run (the message says what differs), other files, or cannot be written.
+        """
+        identity = _identity(config, train, synthetic, schedule)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if (self.folder / RUN_NAME).is_file():
+                self._compare(config, identity)
+                return
+            if any(self.folder.iterdir()):
+                raise OutputError(f"{self.folder}: holds files that are no re-ID run. Name a new or an empty folder.")
+            replace_file(self.folder / CONFIG_NAME, lambda path: save_config(config, path))
+            replace_file(self.folder / RUN_NAME, lambda path: path.write_text(json.dumps(identity), encoding="utf-8"))
+        except OSError as error:
+            raise OutputError(f"{self.folder}: cannot be written ({error.strerror}). Name another folder.") from None
+
+    @property
+    def finished(self) -> bool:
+        return (self.folder / WEIGHTS_NAME).is_file()
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Replace the checkpoint, whole or not at all."""
+        replace_file(self._checkpoint, lambda path: torch.save(state, path))
+
+    def load(self) -> dict[str, Any] | None:
+        """The last checkpoint, or None.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        if not self._checkpoint.is_file():
+            return None
+        try:
+            return torch.load(self._checkpoint, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch.load raises half a dozen kinds for a damaged file
+            raise CheckpointError(
+                f"{self._checkpoint}: damaged ({error}). Delete it to start this run again."
+            ) from error
+
+    def drop_checkpoint(self) -> None:
+        self._checkpoint.unlink(missing_ok=True)
+
+    def _compare(self, config: ReidConfig, identity: dict[str, str]) -> None:
+        present = load_config(ReidConfig, self.folder / CONFIG_NAME)
+        differing = list(_differences(present.model_dump(mode="json"), config.model_dump(mode="json")))
+        stored = json.loads((self.folder / RUN_NAME).read_text(encoding="utf-8"))
+        differing += [name for name in identity if stored.get(name) != identity[name]]
+        if differing:
+            raise OutputError(
+                f"{self.folder}: holds another run; different here: {', '.join(differing)}. Name another folder, or "
+                "delete this one."
+            )
+
+
+def _identity(config: ReidConfig, train: Samples, synthetic: Samples | None, schedule: Schedule) -> dict[str, str]:
+    return {
+        "training images": _digest(f"{sample.name} {sample.pid}" for sample in train),
+        "generated images": _digest(f"{sample.name} {sample.pid}" for sample in synthetic or ()),
+        "schedule": _digest(repr(schedule(iteration)) for iteration in range(config.training.iterations)),
+    }
+
+
+def _digest(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def _differences(present: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> Iterable[str]:
+    for key, value in wanted.items():
+        if isinstance(value, dict):
+            yield from _differences(present[key], value, f"{prefix}{key}.")
+        elif present[key] != value:
+            yield f"{prefix}{key} ({present[key]!r} there, {value!r} asked for)"

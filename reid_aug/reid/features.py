@@ -1,0 +1,41 @@
+"""Features of any list of images."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from reid_aug.records import ImageSource
+from reid_aug.reid.model import ReidModel
+from reid_aug.reid.transforms import normalise, resize
+
+
+@torch.inference_mode()
+def extract_features(
+    model: ReidModel, images: ImageSource, batch_size: int = 256, device: str | torch.device | None = None
+) -> Tensor:
+    """Features after the neck, L2-normalised, of every image in order; no test-time flip, as in the reference.
+
+    Args:
+        model: moved to ``device``; its training mode is as before when this returns.
+        images: of any size, resized to the model's on the device.
+        batch_size: images at once; it changes the speed, not the features.
+        device: None is where the model is.
+
+    Returns:
+        float32 [N, D] on the CPU.
+    """
+    device = next(model.parameters()).device if device is None else torch.device(device)
+    training = model.training
+    model.to(device, memory_format=torch.channels_last).eval()
+    features = torch.empty(len(images), model.dimension)
+    try:
+        for start in range(0, len(images), batch_size):
+            indices = np.arange(start, min(start + batch_size, len(images)))
+            batch = resize(images.batch(indices).to(device), model.config.image_size)
+            features[start : start + len(indices)] = F.normalize(model(normalise(batch)).float()).cpu()
+    finally:
+        model.train(training)
+    return features

@@ -1,0 +1,186 @@
+"""The BoT training loop (Luo et al., "Bag of Tricks and a Strong Baseline", 2019), in iterations."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from reid_aug.config import ReidConfig
+from reid_aug.errors import ConfigError, DataError
+from reid_aug.records import ImageSource, Samples, Schedule
+from reid_aug.reid.checkpoint import RunFolder
+from reid_aug.reid.learner import Learner, TrainingBatch, learning_rate
+from reid_aug.reid.model import ReidModel, load_model, save_model
+from reid_aug.reid.sampler import Batch, PKSampler, iterations_per_epoch
+from reid_aug.reid.transforms import augment, draw, resize
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, float], None]  # iterations done, loss of the last
+Evaluate = Callable[[ReidModel], Mapping[str, float]]  # values by name, for the logs
+
+
+def train_reid(
+    train: Samples,
+    images: ImageSource,
+    schedule: Schedule,
+    config: ReidConfig,
+    out: str | Path | None = None,
+    synthetic: Samples | None = None,
+    synthetic_images: ImageSource | None = None,
+    evaluate: Evaluate | None = None,
+    progress: Progress | None = None,
+) -> ReidModel:
+    """Train a re-ID model; in the same ``out`` a killed run goes on, and a finished one is loaded.
+
+    Args:
+        train: real images; their pids become the labels 0..N-1.
+        images: their pixels, in the same order.
+        schedule: the make-up of each iteration's batch.
+        config: the recipe.
+        out: folder of the run: ``model.safetensors`` and ``reid_config.yaml`` at the end, ``logs`` for TensorBoard.
+        synthetic, synthetic_images: generated images of the same identities.
+        evaluate: called every ``training.evaluate_every`` iterations; see ``holdout`` for a split to call it with.
+        progress: called after every iteration.
+
+    Returns:
+        The trained model (its moving average where ``training.ema_decay`` is set), in evaluation mode on its device.
+
+    Raises:
+        DataError: images and samples of different number, one identity, generated images of unknown identities.
+        ConfigError: fewer identities than P, an unknown backbone, a loss that is no longer a number.
+        OutputError: ``out`` holds another run.
+    """
+    sources = _sources(train, images, synthetic, synthetic_images)
+    config = _in_iterations(config, train.pids)
+    settings = config.training
+    _say_repeats(train.pids, settings.images)
+    generated_pids = np.empty(0, np.int64) if synthetic is None else synthetic.pids
+    sampler = PKSampler(train.pids, generated_pids, settings.identities, settings.seed)
+    learner = Learner(config, sampler.num_classes)
+    run, start = None, 0
+    if out is not None:
+        run = RunFolder(out)
+        if learner.is_main:
+            run.claim(config, train, synthetic, schedule)
+        learner.wait()
+        if run.finished:
+            return load_model(run.folder)
+        if (checkpoint := run.load()) is not None:
+            start = checkpoint["iteration"]
+            learner.load_state(checkpoint["learner"])
+
+    with learner.reproducible(), _scalars(run, learner.is_main, start) as write:
+        for iteration in range(start, settings.iterations):
+            mix = schedule(iteration)
+            batches = (
+                _make_batch(sampler.draw(number, mix), number, sources, config, learner.device)
+                for number in learner.batch_numbers(iteration)
+            )
+            losses = learner.step(iteration, batches, mix)
+            _check(losses, iteration)
+            done = iteration + 1
+            write(done, losses | {"learning_rate": learning_rate(iteration, settings)})
+            if progress is not None:
+                progress(done, losses["loss"])
+            if evaluate is not None and settings.evaluate_every and done % settings.evaluate_every == 0:
+                write(done, learner.evaluate(evaluate))
+            if run is not None and learner.is_main and done % settings.checkpoint_every == 0:
+                run.save({"iteration": done, "learner": learner.state()})
+
+    model = learner.result()
+    if run is not None and learner.is_main:
+        save_model(model, config, run.folder)
+        run.drop_checkpoint()  # the finished model takes its place
+    learner.wait()
+    return model
+
+
+def _make_batch(
+    drawn: Batch, number: int, sources: Sequence[ImageSource], config: ReidConfig, device: torch.device
+) -> TrainingBatch:
+    """Pixels of a drawn batch, augmented on ``device``."""
+    size = config.model.image_size
+    pixels = torch.empty(len(drawn.indices), 3, *size, dtype=torch.uint8, device=device)
+    synthetic = torch.from_numpy(drawn.synthetic)
+    for kind, source in enumerate(sources):
+        chosen = drawn.synthetic == bool(kind)
+        if chosen.any():
+            pixels[torch.from_numpy(chosen).to(device)] = resize(source.batch(drawn.indices[chosen]).to(device), size)
+    draws = draw(len(pixels), size, config.augmentation, config.training.seed, number)
+    return TrainingBatch(
+        images=augment(pixels, draws, config.augmentation.pad),
+        labels=torch.from_numpy(drawn.labels).to(device),
+        synthetic=synthetic.to(device),
+    )
+
+
+def _sources(
+    train: Samples, images: ImageSource, synthetic: Samples | None, synthetic_images: ImageSource | None
+) -> list[ImageSource]:
+    """The real images, then the generated ones where there are any."""
+    if (synthetic is None) != (synthetic_images is None):
+        raise DataError("generated set: give both its samples and its images, or neither.")
+    pairs = [("training set", train, images)]
+    if synthetic is not None:
+        pairs.append(("generated set", synthetic, synthetic_images))
+    for name, samples, source in pairs:
+        if len(samples) != len(source):
+            raise DataError(
+                f"{name}: {len(samples)} samples but {len(source)} images. Decode the images of these very samples."
+            )
+    return [source for _, _, source in pairs]
+
+
+def _in_iterations(config: ReidConfig, pids: np.ndarray) -> ReidConfig:
+    """``training.epochs`` converted, where it is given."""
+    settings = config.training
+    if settings.epochs is None:
+        return config
+    epoch = iterations_per_epoch(pids, settings.identities, settings.images)
+    iterations = settings.epochs * epoch
+    log.warning("training.epochs=%d of %d iterations: %d iterations.", settings.epochs, epoch, iterations)
+    settings = settings.model_copy(update={"iterations": iterations, "epochs": None})
+    return config.model_copy(update={"training": settings})
+
+
+def _say_repeats(pids: np.ndarray, images: int) -> None:
+    counts = np.unique(pids, return_counts=True)[1]
+    few = int((counts < images).sum())
+    if few:
+        log.warning(
+            "training set: %d of %d identities have fewer than %d images; theirs are repeated within a batch.",
+            few, len(counts), images,
+        )  # fmt: skip
+
+
+def _check(losses: dict[str, float], iteration: int) -> None:
+    if not math.isfinite(losses["loss"]):
+        parts = ", ".join(f"{name} {value:g}" for name, value in losses.items())
+        raise ConfigError(
+            f"training: the loss is no longer a number at iteration {iteration} ({parts}). Lower "
+            "training.learning_rate, lengthen training.warmup, or use training.precision=no."
+        )
+
+
+@contextmanager
+def _scalars(run: RunFolder | None, is_main: bool, start: int):
+    """A function (iteration, values by name) that writes to TensorBoard in the run's ``logs``."""
+    if run is None or not is_main:
+        yield lambda iteration, values: None
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(run.folder / "logs", purge_step=start) as writer:
+
+        def write(iteration: int, values: Mapping[str, float]) -> None:
+            for name, value in values.items():
+                writer.add_scalar(name, value, iteration)
+
+        yield write
