@@ -10,9 +10,9 @@ from pathlib import PurePath
 import numpy as np
 
 from reid_aug.config import AugmentConfig
+from reid_aug.data.pairs import usable_in_pairs
 from reid_aug.errors import DataError
 from reid_aug.pose.bank import PoseBank
-from reid_aug.pose.skeleton import HIPS, SHOULDERS
 from reid_aug.records import Sample, Samples
 
 
@@ -47,7 +47,7 @@ def make_plan(samples: Samples, config: AugmentConfig, bank: PoseBank | None = N
 
     Args:
         samples: the images to augment, with their poses. A pose is usable if both shoulders and both hips are visible;
-            identities without one are left out, with one warning for all of them.
+            identities without one are left out, with one warning for all of them; so are distractors (pid 0), silently.
         config: how many images, which poses, and whether a source shows the identity it is labelled with.
         bank: the target poses; those of ``samples`` by default.
 
@@ -55,8 +55,8 @@ def make_plan(samples: Samples, config: AugmentConfig, bank: PoseBank | None = N
         DataError: no image has a usable pose, or "other" is asked for and there is only one identity.
     """
     by_pid: dict[int, list[Sample]] = defaultdict(list)
-    for sample in samples:
-        if _usable(samples, sample):
+    for sample, usable in zip(samples, usable_in_pairs(samples)):
+        if usable and sample.pid > 0:
             by_pid[sample.pid].append(sample)
     _check(samples, by_pid, config)
     bank = PoseBank(samples) if bank is None else bank
@@ -79,18 +79,13 @@ def _plan_image(pid: int, k: int, sources: list[Sample], bank: PoseBank, config:
     return PlannedImage(name, source.name, target_pose, pid, source.camid, seed)
 
 
-def _usable(samples: Samples, sample: Sample) -> bool:
-    pose = samples.poses.get(sample.name)
-    return pose is not None and bool(pose.visible[[*SHOULDERS, *HIPS]].all())
-
-
 def _check(samples: Samples, by_pid: dict[int, list[Sample]], config: AugmentConfig) -> None:
     if not by_pid:
         raise DataError(
             f"plan: none of the {len(samples)} images has a pose with both shoulders and both hips. Load the data set "
             "with its key points (keypoints=...), or make them with `reid-aug pose extract`."
         )
-    left_out = sorted(set(samples.pids.tolist()) - set(by_pid))
+    left_out = sorted({pid for pid in samples.pids.tolist() if pid > 0} - set(by_pid))
     if left_out:
         shown = ", ".join(str(pid) for pid in left_out[:5]) + (", ..." if len(left_out) > 5 else "")
         warnings.warn(
