@@ -1,13 +1,15 @@
-"""Euclidean distances between feature sets, in blocks, so that memory does not grow with the gallery."""
+"""Checked features and labels, and Euclidean distances in blocks, so that memory does not grow with the queries."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 
 from reid_aug.errors import DataError
+
+Labels = Sequence[int] | np.ndarray  # pids or camids, one an image
 
 BLOCK_BYTES = 64 * 2**20  # of distances held at a time
 
@@ -48,6 +50,20 @@ def as_feature_pair(
             "Extract both with the same model."
         )
     return queries.to(gallery.device), gallery
+
+
+def as_labels(labels: Labels, length: int, name: str) -> np.ndarray:
+    """``labels`` as an integer array [length].
+
+    Raises:
+        DataError: of another length or not integers; ``name`` is what the error calls them.
+    """
+    labels = np.asarray(labels)
+    if labels.shape != (length,) or labels.dtype.kind not in "iu":
+        raise DataError(
+            f"{name}: {labels.dtype} of shape {list(labels.shape)}, expected {length} integers, one for each image."
+        )
+    return labels
 
 
 def squared_norms(features: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ identity enter a score, and a rank is a count.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,10 +16,9 @@ import numpy as np
 import torch
 
 from reid_aug.errors import ConfigError, DataError
-from reid_aug.reid.distance import BLOCK_BYTES, as_feature_pair, distance_blocks
+from reid_aug.reid.distance import BLOCK_BYTES, Labels, as_feature_pair, as_labels, distance_blocks
 
 AveragePrecision = Literal["mean", "trapezoidal"]
-Labels = Sequence[int] | np.ndarray
 
 CMC_RANKS = (1, 5, 10)
 COUNTED_RANKS = 64  # ranks counted one by one for a query; beyond, sorting its distances once is cheaper
@@ -133,11 +132,9 @@ class _Protocol:
             raise ConfigError(f"average_precision: {average_precision!r}, expected 'mean' or 'trapezoidal'.")
         if trials < 0:
             raise ConfigError(f"single_shot_trials: {trials}, expected 0 (off) or a number of trials.")
-        pids, self.camids = _labels(pids, length, "gallery_pids"), _labels(camids, length, "gallery_camids")
+        pids, self.camids = as_labels(pids, length, "gallery_pids"), as_labels(camids, length, "gallery_camids")
         self.by_identity = np.argsort(pids, kind="stable")
-        identities, self.starts, self.sizes = np.unique(
-            pids[self.by_identity], return_index=True, return_counts=True
-        )
+        identities, self.starts, self.sizes = np.unique(pids[self.by_identity], return_index=True, return_counts=True)
         self.group_of = {pid: group for group, pid in enumerate(identities.tolist())}
         self.average_precision, self.trials, self.seed = average_precision, trials, seed
 
@@ -145,8 +142,8 @@ class _Protocol:
         self, blocks: Iterable[tuple[slice, np.ndarray]], query_pids: Labels, query_camids: Labels, num_queries: int
     ) -> Scores:
         """Mean over the queries that have a match; ``blocks`` hold the distances [B, G] of successive queries."""
-        pids = _labels(query_pids, num_queries, "query_pids").tolist()
-        camids = _labels(query_camids, num_queries, "query_camids").tolist()
+        pids = as_labels(query_pids, num_queries, "query_pids").tolist()
+        camids = as_labels(query_camids, num_queries, "query_camids").tolist()
         rows = []
         for queries, distances in blocks:
             for query, row in zip(range(queries.start, queries.stop), distances):
@@ -218,12 +215,3 @@ def _average_precision(ranks: np.ndarray, form: str) -> float:
         earlier = np.where(ranks > 1, (found - 1) / np.maximum(ranks - 1, 1), 1.0)
         precision = (precision + earlier) / 2
     return precision.mean()
-
-
-def _labels(labels: Labels, length: int, name: str) -> np.ndarray:
-    labels = np.asarray(labels)
-    if labels.shape != (length,) or labels.dtype.kind not in "iu":
-        raise DataError(
-            f"{name}: {labels.dtype} of shape {list(labels.shape)}, expected {length} integers, one for each image."
-        )
-    return labels

@@ -130,9 +130,7 @@ def _encode(
     return sparse.csr_array((weights.numpy(), (members.row, members.col)), shape=members.shape)
 
 
-def _add_jaccard(
-    distances: np.ndarray, queries: sparse.csr_array, gallery: sparse.csr_array, weight: float
-) -> None:
+def _add_jaccard(distances: np.ndarray, queries: sparse.csr_array, gallery: sparse.csr_array, weight: float) -> None:
     """Add ``weight`` times the Jaccard distance of the encodings (Eq. 10) to ``distances`` [Q, G], in place.
 
     Rows of an encoding sum to 1, so the sum of the maxima is 2 less that of the minima.

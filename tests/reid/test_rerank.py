@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,10 @@ from hypothesis.extra import numpy as arrays
 from reid_aug.errors import ConfigError, DataError
 from reid_aug.reid.evaluate import evaluate, evaluate_distances
 from reid_aug.reid.rerank import k_reciprocal
+
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", message="Cython evaluation")
+    import torchreid
 
 
 def dense_k_reciprocal(query_features, gallery_features, k1, k2, lambda_value):
@@ -80,6 +86,14 @@ def test_equals_the_published_loops_on_clusters_with_the_published_settings(seed
     reranked = k_reciprocal(torch.from_numpy(queries), torch.from_numpy(gallery))
     assert reranked.shape == (20, 150) and reranked.dtype == np.float32
     np.testing.assert_allclose(reranked, dense_k_reciprocal(queries, gallery, 20, 6, 0.3), atol=1e-5)
+
+
+def test_equals_torchreid():
+    (_, queries), (_, gallery) = distinct(np.random.default_rng(5), queries=20, gallery=150)
+    pairs = (queries, gallery), (queries, queries), (gallery, gallery)
+    distances = (np.linalg.norm(a[:, None] - b, axis=2) for a, b in pairs)
+    theirs = torchreid.utils.re_ranking(*distances, k1=10, k2=3, lambda_value=0.2)
+    np.testing.assert_allclose(k_reciprocal(queries, gallery, k1=10, k2=3, lambda_value=0.2), theirs, atol=1e-5)
 
 
 def test_re_ranking_clusters_raises_map():
