@@ -27,3 +27,7 @@ class OutputError(ReidAugError):
 
 class MissingDependencyError(ReidAugError):
     """An optional package is not installed; the message has the command that installs it."""
+
+
+class TrainingError(ReidAugError):
+    """A training run cannot go on, for instance because its loss is not a number any more."""

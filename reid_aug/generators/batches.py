@@ -1,0 +1,144 @@
+"""Training batches of same-identity pairs: what iteration i sees depends on the seed and i alone.
+
+Having no state, batches need no saving: a run resumed at iteration i continues exactly, and every process of several
+draws its own share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reid_aug.config import GeneratorTrainingConfig
+from reid_aug.errors import DataError
+from reid_aug.generators.condition import Condition
+from reid_aug.pose.batch import PoseBatch
+from reid_aug.records import ImageSource, Samples
+
+RESIDENT_BYTES = 8 * 2**30  # a training set up to this size is kept on the accelerator as uint8
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """One training batch.
+
+    Attributes:
+        target: [B, 3, H, W] in [-1, 1].
+        condition: source images and poses, target poses.
+        keep_pose, keep_source: [B] bool; what the sample's condition keeps.
+        timestep: [B] int64, 0..T-1.
+        generator: random state of this batch, on its device, for the noise.
+        names: B pairs (source file name, target file name).
+    """
+
+    target: Tensor
+    condition: Condition
+    keep_pose: Tensor
+    keep_source: Tensor
+    timestep: Tensor
+    generator: torch.Generator
+    names: tuple[tuple[str, str], ...]
+
+
+class PairBatches:
+    """Batches drawn uniformly from ordered pairs of images of the same person.
+
+    Args:
+        samples: the training images; every image of a pair must have a pose.
+        images: their pixels, in the same order.
+        pairs: (source name, target name), as ``data.pairs`` makes them.
+        config: batch size, shares of flips and dropped conditions, seed.
+        timesteps: T of the forward process.
+        device: where batches are assembled.
+        process, processes: which of how many processes draws.
+
+    Raises:
+        DataError: no pairs, or a pair names an image that is not among the samples or has no pose.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        images: ImageSource,
+        pairs: Sequence[tuple[str, str]],
+        config: GeneratorTrainingConfig,
+        timesteps: int,
+        device: torch.device,
+        process: int = 0,
+        processes: int = 1,
+    ):
+        if not pairs:
+            raise DataError(
+                "training pairs: none. A pair needs two images of one identity that both show both shoulders and "
+                "both hips; check the key-point file with `reid-aug data check`."
+            )
+        positions = {sample.name: index for index, sample in enumerate(samples)}
+        used = sorted({name for pair in pairs for name in pair})
+        for name in used:
+            if name not in positions or name not in samples.poses:
+                raise DataError(f"training pairs: {name} is not a training image with a pose. Remove its pairs.")
+        rows = {name: row for row, name in enumerate(used)}
+        self.names = used
+        self.pairs = np.array([(rows[source], rows[target]) for source, target in pairs], np.int32)
+        self.positions = np.array([positions[name] for name in used])
+        self.poses = PoseBatch.stack([samples.poses[name] for name in used]).to(device)
+        self.images, self.config, self.timesteps, self.device = images, config, timesteps, device
+        self.process, self.processes = process, processes
+        self.resident = self._resident()
+
+    def at(self, iteration: int, part: int = 0) -> PairBatch:
+        """The batch of an iteration; ``part`` counts the accumulated batches within it."""
+        config = self.config
+        key = (config.seed, iteration, part, self.process)
+        rng = np.random.default_rng(key)
+        chosen = self.pairs[rng.integers(len(self.pairs), size=config.batch_size)]
+        flip = torch.from_numpy(rng.random(config.batch_size) < config.flip).to(self.device)
+        # A third each of the dropped samples loses the pose, the source, or both: every guidance branch is trained.
+        dropped = np.where(rng.random(config.batch_size) < config.drop, rng.integers(3, size=config.batch_size), -1)
+        source, target = chosen.T
+        condition = Condition(
+            source=self._pixels(source, flip)[:, None],
+            source_pose=_flipped(self.poses.at(source), flip),
+            target_pose=_flipped(self.poses.at(target), flip),
+        )
+        seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
+        return PairBatch(
+            target=self._pixels(target, flip),
+            condition=condition,
+            keep_pose=torch.from_numpy((dropped != 0) & (dropped != 2)).to(self.device),
+            keep_source=torch.from_numpy((dropped != 1) & (dropped != 2)).to(self.device),
+            timestep=torch.from_numpy(rng.integers(self.timesteps, size=config.batch_size)).to(self.device),
+            generator=torch.Generator(self.device).manual_seed(seed),
+            names=tuple((self.names[a], self.names[b]) for a, b in chosen),
+        )
+
+    def _pixels(self, rows: np.ndarray, flip: Tensor) -> Tensor:
+        if self.resident is None:
+            pixels = self.images.batch(self.positions[rows]).to(self.device)
+        else:
+            pixels = self.resident[torch.from_numpy(rows).to(self.device).long()]
+        pixels = pixels.float() / 127.5 - 1
+        return torch.where(flip[:, None, None, None], pixels.flip(-1), pixels)
+
+    def _resident(self) -> Tensor | None:
+        """All images of the pairs on the accelerator; None on the CPU, where ``images`` already holds them."""
+        if self.device.type == "cpu":
+            return None
+        one = self.images.batch(self.positions[:1])
+        if one.numel() * len(self.positions) > RESIDENT_BYTES:
+            return None
+        return self.images.batch(self.positions).to(self.device)
+
+
+def _flipped(poses: PoseBatch, flip: Tensor) -> PoseBatch:
+    """The poses, mirrored where ``flip`` [B] is true."""
+    mirrored = poses.mirrored()
+    return PoseBatch(
+        torch.where(flip[:, None, None], mirrored.xy, poses.xy),
+        torch.where(flip[:, None], mirrored.visible, poses.visible),
+        poses.image_size,
+    )

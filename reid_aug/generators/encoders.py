@@ -1,0 +1,60 @@
+"""Encoders of the source image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from diffusers.models.downsampling import Downsample2D
+from diffusers.models.resnet import ResnetBlock2D
+from torch import Tensor, nn
+
+
+def norm_groups(channels: int) -> int:
+    """Groups of a group norm: the customary 32, or 16 where the width is a multiple of that only."""
+    return 32 if channels % 32 == 0 else 16
+
+
+def residual_block(channels: int, out_channels: int, time_channels: int | None, dropout: float) -> ResnetBlock2D:
+    """The residual block of DDPM's UNet; ``time_channels`` None for a network that knows no timestep."""
+    return ResnetBlock2D(
+        in_channels=channels,
+        out_channels=out_channels,
+        temb_channels=time_channels,
+        groups=norm_groups(channels),
+        groups_out=norm_groups(out_channels),
+        dropout=dropout,
+    )
+
+
+class TextureEncoder(nn.Module):
+    """PIDM's ``H_E``: the UNet's own down path without attention, on the source image (Sec. 3.1).
+
+    The stacked features ``F_s = [f_1 .. f_m]`` are the outputs of the levels that have a texture diffusion block.
+    """
+
+    def __init__(
+        self, in_channels: int, channels: Sequence[int], levels: Sequence[int], layers_per_level: int, dropout: float
+    ):
+        super().__init__()
+        self.levels = tuple(levels)
+        self.conv_in = nn.Conv2d(in_channels, channels[0], 3, padding=1)
+        self.blocks, self.downs = nn.ModuleList(), nn.ModuleList()
+        width = channels[0]
+        for level, out in enumerate(channels[: max(self.levels) + 1]):
+            self.downs.append(Downsample2D(width, use_conv=True, name="op") if level else nn.Identity())
+            blocks = [
+                residual_block(width if layer == 0 else out, out, None, dropout) for layer in range(layers_per_level)
+            ]
+            self.blocks.append(nn.ModuleList(blocks))
+            width = out
+
+    def forward(self, source: Tensor) -> list[Tensor]:
+        """[B, C, h, w] to one feature map [B, C_l, h_l, w_l] a texture level, fine to coarse."""
+        features, hidden = [], self.conv_in(source)
+        for level, (down, blocks) in enumerate(zip(self.downs, self.blocks)):
+            hidden = down(hidden)
+            for block in blocks:
+                hidden = block(hidden, None)
+            if level in self.levels:
+                features.append(hidden)
+        return features

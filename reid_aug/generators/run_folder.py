@@ -1,0 +1,86 @@
+"""The folder of a generator's training run: its configuration, its checkpoint, and the generator it ends in."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reid_aug.config import GeneratorConfig, load_config, save_config
+from reid_aug.errors import CheckpointError, ConfigError, OutputError
+from reid_aug.generators.pipeline import PosePipeline
+
+
+class RunFolder:
+    """``train_config.yaml``, ``checkpoint.pt`` while training, and the generator's own files at the end.
+
+    Args:
+        path: the folder, made where it does not exist.
+        config: of the run.
+        resume: whether a checkpoint in it may be continued.
+
+    Raises:
+        OutputError: the folder holds another run, a run to resume although ``resume`` is false, or no run although
+            it is true.
+    """
+
+    def __init__(self, path: str | Path, config: GeneratorConfig, resume: bool):
+        self.path = Path(path)
+        self.checkpoint = self.path / "checkpoint.pt"
+        settings = self.path / "train_config.yaml"
+        if settings.exists():
+            self._check(settings, config, resume)
+        elif self.path.exists() and any(self.path.iterdir()):
+            raise OutputError(f"{self.path}: not empty, and not a training run. Name another folder.")
+        elif resume:
+            raise OutputError(f"{self.path}: nothing to resume. Leave --resume out, or name the folder of the run.")
+        self.path.mkdir(parents=True, exist_ok=True)
+        save_config(config, settings)
+
+    def _check(self, settings: Path, config: GeneratorConfig, resume: bool) -> None:
+        try:
+            same = load_config(GeneratorConfig, settings) == config
+        except ConfigError:
+            same = False
+        if not same:
+            raise OutputError(f"{self.path}: holds a run with other settings ({settings.name}). Name another folder.")
+        if not resume:
+            raise OutputError(f"{self.path}: holds this run already. Continue it with --resume, or name another folder.")
+
+    def save(self, state: Mapping[str, Any], iteration: int) -> None:
+        """Write the state of ``iteration`` whole or not at all."""
+        saved = {name: part.state_dict() for name, part in state.items()}
+        partial = self.checkpoint.with_suffix(".partial")
+        torch.save({"iteration": iteration, **saved}, partial)
+        os.replace(partial, self.checkpoint)
+
+    def load(self, state: Mapping[str, Any]) -> int:
+        """Put the checkpoint, if there is one yet, into ``state``; returns the iterations done."""
+        if not self.checkpoint.exists():
+            return 0
+        try:
+            saved = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            for name, part in state.items():
+                part.load_state_dict(saved[name])
+        except (OSError, KeyError, RuntimeError, ValueError) as error:
+            raise CheckpointError(
+                f"{self.checkpoint}: cannot be resumed: {error}. Remove the folder and train again."
+            ) from error
+        return saved["iteration"]
+
+    def finish(self, pipe: PosePipeline) -> None:
+        """Save the generator into the folder, its files moved in place once all are written."""
+        partial = self.path / ".generator"
+        shutil.rmtree(partial, ignore_errors=True)
+        pipe.save_pretrained(partial)
+        # model_index.json last: a folder without it is not taken for a generator.
+        for entry in sorted(partial.iterdir(), key=lambda entry: entry.name == "model_index.json"):
+            place = self.path / entry.name
+            if place.is_dir():
+                shutil.rmtree(place)
+            os.replace(entry, place)
+        partial.rmdir()
