@@ -53,13 +53,16 @@ class Store:
             poses: target poses by name, all of one image size; added to those there.
 
         Raises:
-            OutputError: the folder holds something else, or a set made with other settings.
+            OutputError: the folder holds something else, or a set made with other settings; or no poses, or poses of
+                several image sizes.
         """
         folder = Path(folder)
         poses = dict(poses)
         sizes = {tuple(pose.image_size) for pose in poses.values()}
-        if len(sizes) != 1:
-            raise OutputError(f"{folder}: target poses of {len(sizes)} image sizes {sorted(sizes)}. Pass those of one.")
+        if not sizes:
+            raise OutputError(f"{folder}: no target poses to start a set with. Plan at least one image.")
+        if len(sizes) > 1:
+            raise OutputError(f"{folder}: target poses of image sizes {sorted(sizes)}. Scale them to one.")
         header = {"format": FORMAT, "pose_image_size": list(sizes.pop()), "settings": _as_json(settings)}
         if (folder / SETTINGS).exists():
             _check_same(folder, _read_header(folder), header)

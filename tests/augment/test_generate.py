@@ -113,6 +113,10 @@ def test_progress_counts_what_was_there(tmp_path):
     assert seen == [(6, 12), (11, 12), (12, 12)]
 
 
+def files_in(folder: Path) -> set[str]:
+    return {file.name for file in (folder / "bounding_box_train").iterdir()}
+
+
 def generate_slowly(folder: Path) -> None:
     torch.set_num_threads(1)  # a forked process must not use its parent's thread pool
     run(folder, per_identity=20, batch_size=3, progress=lambda done, total: time.sleep(0.005))
@@ -126,13 +130,15 @@ def test_killed_runs_lose_and_double_no_image(tmp_path, seed):
     for _ in range(5):
         process = multiprocessing.get_context("fork").Process(target=generate_slowly, args=(folder,))
         process.start()
-        time.sleep(rng.uniform(0.0, 0.05))
+        time.sleep(rng.uniform(0.01, 0.05))
         process.kill()
         process.join()
         assert process.exitcode == -signal.SIGKILL
+        store = new_store(folder, people(), plan_of(people()), Noise())  # repairs
+        assert {image.name for image in store.images} == files_in(folder)
     finished = contents(run(folder, per_identity=20))
     assert finished == contents(run(tmp_path / "whole", per_identity=20))
-    assert {file.name for file in (folder / "bounding_box_train").iterdir()} == set(finished)
+    assert files_in(folder) == set(finished)
     assert (folder / "manifest.jsonl").read_bytes() == (tmp_path / "whole" / "manifest.jsonl").read_bytes()
 
 

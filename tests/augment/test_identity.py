@@ -125,7 +125,7 @@ def test_an_identity_without_a_real_image_is_an_error(tmp_path):
 
 
 def test_a_single_real_identity_is_an_error():
-    with pytest.raises(DataError, match="fewer than two identities. Give it the whole"):
+    with pytest.raises(DataError, match=r"fewer than two identities\. Give it the whole"):
         judge(at_angles(0), [2], at_angles(0, 10), [2, 2], FilterConfig())
 
 

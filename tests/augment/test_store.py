@@ -198,8 +198,10 @@ def test_what_is_no_store_is_not_opened(tmp_path, text):
 
 def test_poses_of_several_sizes_are_refused(tmp_path):
     small = type(pose())(pose().xy / 2, pose().visible, (64, 32))
-    with pytest.raises(OutputError, match=r"2 image sizes \[\(64, 32\), \(128, 64\)\]. Pass those of one"):
+    with pytest.raises(OutputError, match=r"image sizes \[\(64, 32\), \(128, 64\)\]\. Scale them to one"):
         Store.create(tmp_path / "store", SETTINGS, {**POSES, "small.jpg": small})
+    with pytest.raises(OutputError, match="no target poses to start a set with"):
+        Store.create(tmp_path / "store", SETTINGS, {})
     assert not (tmp_path / "store").exists()
 
 
