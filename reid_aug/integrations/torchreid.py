@@ -233,8 +233,8 @@ def _check_images(samples: Samples) -> None:
     if broken:
         shown = ", ".join(str(path) for path in broken[:3])
         raise DataError(
-            f"{len(broken)} images cannot be decoded: {shown}{', ...' if len(broken) > 3 else ''}. torchreid would try "
-            "them again for ever: restore or delete them."
+            f"{shown}: cannot be decoded ({len(broken)} such images in all). torchreid would read them again for ever. "
+            "Restore or delete them."
         )
 
 
