@@ -5,6 +5,7 @@ They are what a user can try on day one, and the controls that a trained generat
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,17 +39,23 @@ class Augmented:
     images: Tensor | list[Image.Image]
 
 
-class WarpAugmenter:
-    """The source's person, warped part by part into the target pose, over the source's own background.
+class TrainingFree(ABC):
+    """What the augmenters share: the interface of :class:`reid_aug.augment.generate.PoseTransfer`.
 
-    The person is taken out of the source and the hole filled from around it, then the warped person is laid over.
-    An arm or leg hidden in the source is taken from the other side. Nothing is random: seeds are accepted and unused.
+    Nothing is random and nothing can be set: seeds are accepted and unused, a sampling setting is an error.
     """
 
-    digest = "warp-1"
+    digest: str  # to be changed with every change of the images
 
-    def describe(self) -> dict[str, Any]:
-        """What the manifest records."""
+    def describe(self, **sampling: Any) -> dict[str, Any]:
+        """What the manifest records.
+
+        Raises:
+            ConfigError: a sampling setting is given.
+        """
+        if sampling:
+            given = ", ".join(f"`{name}`" for name in sampling)
+            raise ConfigError(f"sampling settings: {type(self).__name__} has none, but {given} is given. Leave it out.")
         return {"sampler": type(self).__name__, "steps": 0, "guidance": "none", "guidance_scale": {}}
 
     @torch.inference_mode()
@@ -59,37 +66,43 @@ class WarpAugmenter:
         target_pose: Sequence[Pose],
         seeds: Sequence[int],
         output_type: str = "pil",
+        **sampling: Any,
     ) -> Augmented:
         """See :class:`reid_aug.augment.generate.PoseTransfer`."""
-        pixels = _as_tensor(source)
-        floats = pixels.float() / 127.5 - 1
-        source_poses = PoseBatch.stack(source_pose).to(pixels.device)
-        target_poses = PoseBatch.stack(target_pose).to(pixels.device)
-        person, coverage = warp_parts(floats, _borrow_hidden_limbs(source_poses), target_poses)
-        background = fill_hole(floats, _background_mask(source_poses, tuple(pixels.shape[-2:])))
+        self.describe(**sampling)
+        return _as_output(self._draw(_as_tensor(source), source_pose, target_pose), output_type)
+
+    @abstractmethod
+    def _draw(self, source: Tensor, source_pose: Sequence[Pose], target_pose: Sequence[Pose]) -> Tensor:
+        """uint8 [B, 3, H, W] from such a source."""
+
+
+class WarpAugmenter(TrainingFree):
+    """The source's person, warped part by part into the target pose, over the source's own background.
+
+    The person is taken out of the source and the hole filled from around it, then the warped person is laid over.
+    An arm or leg hidden in the source is taken from the other side.
+    """
+
+    digest = "warp-1"
+
+    def _draw(self, source: Tensor, source_pose: Sequence[Pose], target_pose: Sequence[Pose]) -> Tensor:
+        pixels = source.float() / 127.5 - 1
+        source_poses = PoseBatch.stack(source_pose).to(source.device)
+        target_poses = PoseBatch.stack(target_pose).to(source.device)
+        person, coverage = warp_parts(pixels, _borrow_hidden_limbs(source_poses), target_poses)
+        background = fill_hole(pixels, _background_mask(source_poses, tuple(source.shape[-2:])))
         blended = coverage * person + (1 - coverage) * background
-        return _as_output((blended * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8), output_type)
+        return (blended * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
-class CopyAugmenter:
+class CopyAugmenter(TrainingFree):
     """The sources as they are: the control that separates new poses from merely more images."""
 
     digest = "copy-1"
 
-    def describe(self) -> dict[str, Any]:
-        """What the manifest records."""
-        return {"sampler": type(self).__name__, "steps": 0, "guidance": "none", "guidance_scale": {}}
-
-    def __call__(
-        self,
-        source: Tensor | Sequence[Image.Image],
-        source_pose: Sequence[Pose],
-        target_pose: Sequence[Pose],
-        seeds: Sequence[int],
-        output_type: str = "pil",
-    ) -> Augmented:
-        """See :class:`reid_aug.augment.generate.PoseTransfer`."""
-        return _as_output(_as_tensor(source), output_type)
+    def _draw(self, source: Tensor, source_pose: Sequence[Pose], target_pose: Sequence[Pose]) -> Tensor:
+        return source
 
 
 def fill_hole(image: Tensor, known: Tensor) -> Tensor:

@@ -112,6 +112,13 @@ def test_an_unknown_output_type_is_an_error():
         call(CopyAugmenter(), torch.zeros(1, 3, 8, 4, dtype=torch.uint8), [pose()], [pose()], output_type="jpeg")
 
 
+def test_a_sampling_setting_is_an_error():
+    with pytest.raises(ConfigError, match=r"WarpAugmenter has none, but `num_inference_steps` is given\. Leave it out"):
+        WarpAugmenter().describe(num_inference_steps=20)
+    with pytest.raises(ConfigError, match=r"CopyAugmenter has none, but `guidance` is given"):
+        call(CopyAugmenter(), torch.zeros(1, 3, 8, 4, dtype=torch.uint8), [pose()], [pose()], guidance="joint")
+
+
 # --- filling ------------------------------------------------------------------------------------------------------
 
 
