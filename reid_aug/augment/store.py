@@ -30,6 +30,7 @@ from reid_aug.errors import OutputError
 from reid_aug.records import GeneratedImage, Pose, Sample, Samples
 
 FORMAT = 1
+HEADER = {"format", "pose_image_size", "settings"}
 KEPT, REJECTED = "bounding_box_train", "rejected"
 SUFFIXES = (".jpg", ".png", ".tmp")
 MANIFEST, SETTINGS, POSES = "manifest.jsonl", "store.json", "target_poses.csv"
@@ -106,22 +107,40 @@ class Store:
         return self.folder / (REJECTED if image.verdict == "reject" else KEPT) / image.name
 
     def samples(self, verdicts: Sequence[str] = ("keep", "unfiltered")) -> Samples:
-        """The images with one of ``verdicts``, each with its target pose."""
+        """The images with one of ``verdicts``, each with its target pose.
+
+        Raises:
+            DataError: the file of target poses is missing or damaged.
+            OutputError: it lacks a pose.
+        """
         poses = _read_poses(self.folder, self._header)
         chosen = [image for image in self._images.values() if image.verdict in verdicts]
+        for image in chosen:
+            if image.target_pose not in poses:
+                raise OutputError(
+                    f"{self.folder / POSES}: has no row for {image.target_pose}, the pose of {image.name}. Run "
+                    "`reid-aug generate` again with the same settings: it writes the file anew."
+                )
         return Samples(
             (Sample(self.path(image), image.pid, image.camid) for image in chosen),
             {image.name: poses[image.target_pose] for image in chosen},
         )
 
     def append(self, pixels: torch.Tensor, images: Sequence[GeneratedImage]) -> None:
-        """Add ``pixels`` (uint8 [B, 3, H, W]) described by ``images``: all files first, then all lines at once."""
-        for chw, image in zip(pixels.cpu(), images, strict=True):
-            _write_image(chw, self.path(image))
-        with open(self.folder / MANIFEST, "a", encoding="utf-8") as manifest:
-            manifest.writelines(f"{_line(image)}\n" for image in images)
-            manifest.flush()
-            os.fsync(manifest.fileno())
+        """Add ``pixels`` (uint8 [B, 3, H, W]) described by ``images``: all files first, then all lines at once.
+
+        Raises:
+            OutputError: the folder cannot be written, for instance because the disk is full.
+        """
+        try:
+            for chw, image in zip(pixels.cpu(), images, strict=True):
+                _write_image(chw, self.path(image))
+            with open(self.folder / MANIFEST, "a", encoding="utf-8") as manifest:
+                manifest.writelines(f"{_line(image)}\n" for image in images)
+                manifest.flush()
+                os.fsync(manifest.fileno())
+        except OSError as error:
+            raise OutputError(f"{self.folder}: cannot be written ({error}). Make room, then run it again.") from error
         self._images.update((image.name, image) for image in images)
 
     def update(self, images: Iterable[GeneratedImage]) -> None:
@@ -204,8 +223,11 @@ def _read_header(folder: Path) -> dict[str, Any]:
         ) from None
     except ValueError as error:
         raise OutputError(f"{path}: is not JSON ({error}). Restore it, or generate into another folder.") from None
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise OutputError(f"{path}: `format` is not {FORMAT}. Generate into another folder with this version.")
+    if not isinstance(header, dict) or header.get("format") != FORMAT or header.keys() != HEADER:
+        raise OutputError(
+            f"{path}: is not {', '.join(sorted(HEADER))} with `format` {FORMAT}. Restore it, or generate into another "
+            "folder."
+        )
     return header
 
 

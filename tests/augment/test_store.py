@@ -188,7 +188,7 @@ def test_a_file_in_the_folders_place_is_refused(tmp_path):
         Store.create(tmp_path / "store", SETTINGS, POSES)
 
 
-@pytest.mark.parametrize("text", [None, "[]", "{", '{"format": 99}'])
+@pytest.mark.parametrize("text", [None, "[]", "{", '{"format": 99}', '{"format": 1}'])
 def test_what_is_no_store_is_not_opened(tmp_path, text):
     if text is not None:
         (tmp_path / "store.json").write_text(text)
@@ -203,6 +203,22 @@ def test_poses_of_several_sizes_are_refused(tmp_path):
     with pytest.raises(OutputError, match="no target poses to start a set with"):
         Store.create(tmp_path / "store", SETTINGS, {})
     assert not (tmp_path / "store").exists()
+
+
+def test_a_missing_pose_is_named(tmp_path):
+    filled(tmp_path)
+    csv = tmp_path / "target_poses.csv"
+    csv.write_text("".join(line for line in csv.open() if not line.startswith("target_b")))
+    with pytest.raises(OutputError, match=r"target_poses\.csv: has no row for target_b\.jpg.*again"):
+        Store.open(tmp_path).samples()
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
+    store = filled(tmp_path)
+    (tmp_path / "bounding_box_train" / image(8).name).mkdir()  # a file cannot take its place
+    with pytest.raises(OutputError, match=r"cannot be written \(.*Make room, then run it again"):
+        store.append(pixels(1), [image(8)])
+    assert len(store) == 4
 
 
 @pytest.mark.parametrize(
