@@ -67,6 +67,15 @@ def test_ssim_equals_a_loop_over_windows(window, weights, size):
     assert ssim(generated, real, window).tolist() == pytest.approx(expected, abs=1e-4)
 
 
+def test_ssim_equals_torchmetrics_away_from_the_border():
+    generated, real = pair(2, (64, 32))
+    _, local = torchmetrics.functional.image.structural_similarity_index_measure(
+        generated.float(), real.float(), data_range=255.0, return_full_image=True
+    )
+    expected = local[..., 5:-5, 5:-5].mean(dim=(1, 2, 3))
+    assert torch.allclose(ssim(generated, real), expected, atol=1e-5)
+
+
 def test_masked_ssim_is_that_of_images_with_black_backgrounds():
     generated, real = pair()
     mask = boxes(2, (20, 14))
