@@ -14,7 +14,7 @@ from scipy import sparse
 from reid_aug.errors import ConfigError
 from reid_aug.reid.distance import BLOCK_BYTES, as_feature_pair, distance_blocks
 
-TINY = torch.finfo(torch.float32).tiny
+TINY = np.finfo(np.float32).tiny  # where all images are the same, no distance is above 0
 
 
 def k_reciprocal(
@@ -49,7 +49,7 @@ def k_reciprocal(
     queries, gallery = as_feature_pair(query_features, gallery_features)
     features = torch.cat([queries, gallery]).cpu()
     distances, farthest, neighbours = _survey(features, len(queries), max(k1 + 1, k2), block_bytes)
-    encoding = _encode(features, _expanded_neighbourhoods(neighbours, k1), farthest, block_bytes)
+    encoding = _encode(features.numpy(), _expanded_neighbourhoods(neighbours, k1), farthest)
     if k2 > 1:
         encoding = _adjacency(neighbours[:, :k2]).astype(np.float32) @ encoding / min(k2, len(features))
     distances *= lambda_value
@@ -59,7 +59,7 @@ def k_reciprocal(
 
 def _survey(
     features: torch.Tensor, num_queries: int, k: int, block_bytes: int
-) -> tuple[np.ndarray, torch.Tensor, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One pass over all distances between the N = Q + G images.
 
     Returns:
@@ -70,17 +70,17 @@ def _survey(
     length = len(features)
     k = min(k, length)
     scaled = np.empty((num_queries, length - num_queries), np.float32)
-    farthest, neighbours = torch.empty(length), np.empty((length, k), np.int32)
+    farthest, neighbours = np.empty(length, np.float32), np.empty((length, k), np.int32)
     for rows, block in distance_blocks(features, features, block_bytes):
-        farthest[rows] = block.amax(dim=1).clamp_min_(TINY)
-        limits = block.topk(k, dim=1, largest=False).values[:, -1]
-        block, limits = block.numpy(), limits.numpy()
+        limits = block.topk(k, dim=1, largest=False).values[:, -1].numpy()
+        block = block.numpy()
+        farthest[rows] = np.maximum(block.max(axis=1), TINY)
         for image, row, limit in zip(range(rows.start, rows.stop), block, limits):
             near = np.flatnonzero(row <= limit)
             neighbours[image] = near[np.argsort(row[near], kind="stable")[:k]]
         query_rows = slice(rows.start, min(rows.stop, num_queries))
         count = max(0, query_rows.stop - query_rows.start)
-        scaled[query_rows] = block[:count, num_queries:] / farthest[rows][:count, None].numpy()
+        scaled[query_rows] = block[:count, num_queries:] / farthest[rows][:count, None]
     return scaled, farthest, neighbours
 
 
@@ -113,21 +113,15 @@ def _expanded_neighbourhoods(neighbours: np.ndarray, k1: int) -> sparse.csr_arra
     return (members + joining @ half).tocsr()
 
 
-def _encode(
-    features: torch.Tensor, members: sparse.csr_array, farthest: torch.Tensor, block_bytes: int
-) -> sparse.csr_array:
+def _encode(features: np.ndarray, members: sparse.csr_array, farthest: np.ndarray) -> sparse.csr_array:
     """V: exp(-distance) to the members of each image's neighbourhood (Eq. 7), each row summing to 1. [N, N] float32."""
-    members = members.tocoo()
-    rows, columns = torch.from_numpy(members.row).long(), torch.from_numpy(members.col).long()
-    weights = torch.empty(len(rows))
-    pairs = max(1, block_bytes // (8 * features.shape[1]))  # both features of a pair are gathered
-    for start in range(0, len(rows), pairs):
-        part = slice(start, start + pairs)
-        difference = features[rows[part]].sub_(features[columns[part]])
-        weights[part] = torch.exp(-torch.einsum("nd,nd->n", difference, difference) / farthest[rows[part]])
-    totals = torch.zeros(len(features)).index_add_(0, rows, weights)
-    weights /= totals[rows]
-    return sparse.csr_array((weights.numpy(), (members.row, members.col)), shape=members.shape)
+    weights = np.empty(members.nnz, np.float32)
+    for image, feature in enumerate(features):  # a neighbourhood at a time stays in the cache
+        part = slice(members.indptr[image], members.indptr[image + 1])
+        difference = features[members.indices[part]] - feature
+        closeness = np.exp(-np.einsum("nd,nd->n", difference, difference) / farthest[image])
+        weights[part] = closeness / closeness.sum()
+    return sparse.csr_array((weights, members.indices, members.indptr), shape=members.shape)
 
 
 def _add_jaccard(distances: np.ndarray, queries: sparse.csr_array, gallery: sparse.csr_array, weight: float) -> None:
