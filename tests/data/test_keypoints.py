@@ -4,9 +4,9 @@ import re
 
 import numpy as np
 import pytest
-from market_files import STANDING, row
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from market_files import STANDING, row
 
 from reid_aug.data.keypoints import HEADER, read_keypoints, write_keypoints
 from reid_aug.errors import DataError, OutputError
@@ -62,7 +62,7 @@ def test_windows_line_ends_blank_lines_and_a_byte_order_mark(tmp_path):
         (row(NAME, STANDING[0], STANDING[1][:17]), "keypoints_x of {name} has 17 joints, expected 18"),
         (row(NAME, STANDING[0] * 2, STANDING[1]), "keypoints_y of {name} has 36 joints, expected 18"),
         (row(NAME, []), "keypoints_y of {name} has 0 joints"),
-        (row(NAME, changed(STANDING[0], 3, float("nan"))).replace("nan", "NaN"), "joint 3 (right_elbow) at y nan, x 12"),
+        (row(NAME, changed(STANDING[0], 3, float("nan"))).replace("nan", "NaN"), "(right_elbow) at y nan, x 12"),
         (row(NAME, changed(STANDING[0], 3, float("inf"))).replace("inf", "Infinity"), "{name}: joint 3 (right_elbow)"),
         (row(NAME, changed(STANDING[0], 3, 128)), "joint 3 (right_elbow) at y 128, x 12 is outside the image"),
         (row(NAME, STANDING[0], changed(STANDING[1], 17, 64)), "joint 17 (left_ear) at y 8, x 64 is outside the image"),

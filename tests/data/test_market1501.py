@@ -4,9 +4,9 @@ import re
 import shutil
 
 import pytest
-from market_files import NAMES, row, save_image
 from hypothesis import given
 from hypothesis import strategies as st
+from market_files import NAMES, row, save_image
 
 from reid_aug.data.keypoints import HEADER
 from reid_aug.data.market1501 import load_market1501, parse_name
