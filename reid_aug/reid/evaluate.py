@@ -114,7 +114,8 @@ def evaluate_distances(
     distances = torch.as_tensor(distances).detach().cpu().numpy()
     if distances.ndim != 2 or 0 in distances.shape:
         raise DataError(
-            f"distances: shape {list(distances.shape)}, expected [queries, gallery] with at least one of each."
+            f"distances: shape {list(distances.shape)}, expected [queries, gallery] with at least one of each. "
+            "Check that neither folder is empty."
         )
     bad = np.flatnonzero(np.isnan(distances.min(axis=1)))
     if bad.size:
