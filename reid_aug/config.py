@@ -51,7 +51,18 @@ class PidmConfig(Config):
     dropout: float = Field(0.1, ge=0.0, lt=1.0)
     learned_variance: bool = True  # hybrid objective of improved DDPM; epsilon prediction only
     warp_prior: bool = False  # give the denoiser the part-wise warp of the source
+    precondition: bool = False  # by the variance of the data, channel by channel
     heatmap_sigma: PositiveFloat = 3.0  # of a key point's Gaussian, pixels of the image
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PidmConfig:
+        if self.learned_variance and (self.precondition or self.codec != "pixels"):
+            raise ValueError("`learned_variance` is for plain pixels: set it false, or codec pixels, precondition false")
+        if any(level >= len(self.channels) for level in self.texture_levels):
+            raise ValueError(f"`texture_levels`: `channels` has levels 0 to {len(self.channels) - 1}")
+        if any(width % 16 for width in self.channels):
+            raise ValueError("`channels`: multiples of 16, as group normalisation needs")
+        return self
 
 
 class NoiseConfig(Config):
@@ -210,6 +221,61 @@ class ReidConfig(Config):
     loss: ReidLossConfig = ReidLossConfig()
     augmentation: ReidAugmentationConfig = ReidAugmentationConfig()
     training: ReidTrainingConfig = ReidTrainingConfig()
+
+
+# --- study --------------------------------------------------------------------------------------------------------
+
+
+class GeneratorSource(Config):
+    """A generator of a study: one that is trained already, or the configuration to train it with."""
+
+    sees: Literal["subset", "train", "other"] = "subset"  # the images it learns from: D_tr, all identities, another set
+    folder: str | None = None  # a generator folder, or the name of one that the package ships
+    config: GeneratorConfig | None = None
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> GeneratorSource:
+        if (self.folder is None) == (self.config is None):
+            raise ValueError("give either `folder` (a trained generator) or `config` (to train one)")
+        return self
+
+
+class ArmConfig(Config):
+    """One arm of a study: where its extra images come from, and how they enter training."""
+
+    images: Literal["none", "generator", "warp", "copies"] = "none"
+    generator: str | None = None  # which of the study's generators
+    augment: AugmentConfig = AugmentConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ArmConfig:
+        if (self.images == "generator") != (self.generator is not None):
+            raise ValueError("`generator` names a generator of the study exactly where `images` is generator")
+        if (self.images == "none") != (self.schedule.policy == "none"):
+            raise ValueError("`schedule.policy` is none exactly where `images` is none")
+        return self
+
+
+class StudyConfig(Config):
+    """Fractions x arms x seeds, every arm trained for the same number of iterations."""
+
+    data_set: str = "market1501"  # its name in the results
+    fractions: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8, 1.0)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    arms: dict[str, ArmConfig] = {"standard": ArmConfig()}
+    generators: dict[str, GeneratorSource] = {}
+    sampling: SamplingConfig | None = None  # None: the generator's own
+    reid: ReidConfig = ReidConfig()
+
+    @model_validator(mode="after")
+    def _complete(self) -> StudyConfig:
+        if "standard" not in self.arms or self.arms["standard"].images != "none":
+            raise ValueError("`arms` needs `standard` without extra images: it is the baseline and judges the filter")
+        for name, arm in self.arms.items():
+            if arm.generator is not None and arm.generator not in self.generators:
+                raise ValueError(f"`arms.{name}.generator` {arm.generator!r} is not among `generators`")
+        return self
 
 
 # --- reading and writing ------------------------------------------------------------------------------------------

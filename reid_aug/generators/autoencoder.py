@@ -1,6 +1,6 @@
 """The space that is diffused: pixels themselves, or the leading components of small patches.
 
-A codec maps images [B, 3, H, W] in [-1, 1] to a grid of about unit variance and back.
+A codec maps images [B, 3, H, W] in [-1, 1] to a grid and back; ``std`` is its channels' standard deviation.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ class PixelCodec(ModelMixin, ConfigMixin):
 
     factor = 1
     channels = 3
+    std = (0.5, 0.5, 0.5)  # of photographs in [-1, 1], as EDM takes it
 
     @register_to_config
     def __init__(self):
@@ -38,10 +39,9 @@ class PixelCodec(ModelMixin, ConfigMixin):
 class PatchPcaCodec(ModelMixin, ConfigMixin):
     """Principal components of non-overlapping patches: closed form, fitted in seconds.
 
-    16 of the 48 components of 4x4 patches reconstruct Market-1501 at 43.5 dB. Component c is divided by
-    ``std_c ** 0.5`` (and a common factor that gives the grid unit variance): halfway between an orthonormal basis,
-    where fine detail drowns in the faintest noise, and whitening, where detail that cannot be predicted takes most
-    of the loss.
+    16 of the 48 components of 4x4 patches reconstruct Market-1501 at 43.5 dB. The basis is orthonormal up to one common
+    factor, which gives the leading component unit variance, so errors weigh as they do in pixels and noise drowns fine
+    detail first.
     """
 
     @register_to_config
@@ -51,7 +51,12 @@ class PatchPcaCodec(ModelMixin, ConfigMixin):
         size = 3 * factor * factor
         self.mean = nn.Parameter(torch.zeros(size), requires_grad=False)
         self.basis = nn.Parameter(torch.eye(size)[:, :channels].clone(), requires_grad=False)  # [patch, component]
-        self.scale = nn.Parameter(torch.ones(channels), requires_grad=False)
+        self.component_std = nn.Parameter(torch.ones(channels), requires_grad=False)  # in pixels, descending
+
+    @property
+    def std(self) -> list[float]:
+        """Standard deviation of each channel of the latents, the first 1."""
+        return (self.component_std / self.component_std[0]).tolist()
 
     @torch.no_grad()
     def fit(self, images: Tensor) -> PatchPcaCodec:
@@ -68,22 +73,19 @@ class PatchPcaCodec(ModelMixin, ConfigMixin):
         order = variances.argsort(descending=True)[: self.channels]
         basis = vectors[:, order]
         basis = basis * basis.sum(0).sign()  # eigenvectors have no sign of their own; fix one
-        std = variances[order].clamp_min(1e-8).sqrt()
-        scale = std.sqrt()
-        scale = scale * (std / scale).square().mean().sqrt()
         self.mean.copy_(mean)
         self.basis.copy_(basis)
-        self.scale.copy_(scale)
+        self.component_std.copy_(variances[order].clamp_min(1e-8).sqrt())
         return self
 
     def encode(self, images: Tensor) -> Tensor:
         """[B, 3, H, W] in [-1, 1] to [B, channels, H / factor, W / factor]."""
         patches = functional.pixel_unshuffle(images, self.factor) - self.mean[:, None, None]
-        return torch.einsum("bphw,pc->bchw", patches, self.basis / self.scale)
+        return torch.einsum("bphw,pc->bchw", patches, self.basis / self.component_std[0])
 
     def decode(self, latents: Tensor) -> Tensor:
         """[B, channels, h, w] to [B, 3, H, W], clamped to [-1, 1]."""
-        patches = torch.einsum("bchw,pc->bphw", latents, self.basis * self.scale) + self.mean[:, None, None]
+        patches = torch.einsum("bchw,pc->bphw", latents, self.basis * self.component_std[0]) + self.mean[:, None, None]
         return functional.pixel_shuffle(patches, self.factor).clamp(-1, 1)
 
     def _patches(self, images: Tensor) -> Tensor:

@@ -49,9 +49,9 @@ class Objective(nn.Module):
             )
         self.noise, self.learned_variance = noise, learned_variance
         self.scheduler = make_scheduler(noise, learned_variance)
-        alphas_bar = self.scheduler.alphas_cumprod.double()
-        previous = torch.cat([torch.ones(1, dtype=torch.float64), alphas_bar[:-1]])
         betas = self.scheduler.betas.double()
+        alphas_bar = (1 - betas).cumprod(0)  # in double: 1 - abar_0 is 1e-4
+        previous = torch.cat([torch.ones(1, dtype=torch.float64), alphas_bar[:-1]])
         self.register_buffer("alphas_bar", alphas_bar.float(), persistent=False)
         self.register_buffer("loss_weights", self._weights(alphas_bar).float(), persistent=False)
         # Posterior q(y_{t-1} | y_t, y_0), Eq. 6 and 7 of DDPM; its variance is 0 at t = 0, so the next one stands in.

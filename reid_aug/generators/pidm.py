@@ -3,12 +3,14 @@
 The denoiser is a UNet that sees the noisy image concatenated with the target pose and looks up the source's texture
 through texture diffusion blocks. Two choices are this package's: a dropped source skips the blocks (the paper feeds
 zeros through them, the same up to a learned constant), and with ``warp_prior`` the input also holds the part-wise
-warp of the source into the target pose with its coverage, dropped together with the source.
+warp of the source into the target pose with its coverage, dropped together with the source. ``latent_std`` turns on
+preconditioning by the data's variance.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from diffusers import ModelMixin
@@ -19,11 +21,12 @@ from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reid_aug.config import PidmConfig
+from reid_aug.config import NoiseConfig, PidmConfig
 from reid_aug.generators.attention import TextureDiffusionBlock
 from reid_aug.generators.autoencoder import Codec
 from reid_aug.generators.condition import Condition, Encoded
 from reid_aug.generators.encoders import TextureEncoder, norm_groups, residual_block
+from reid_aug.generators.precondition import Precondition
 from reid_aug.pose.render import heatmaps
 from reid_aug.pose.skeleton import JOINTS
 from reid_aug.pose.warp import warp_parts
@@ -59,8 +62,11 @@ class PidmDenoiser(ModelMixin, ConfigMixin):
         learned_variance: bool = True,
         warp_prior: bool = False,
         heatmap_sigma: float = 3.0,
+        latent_std: Sequence[float] | None = None,
+        noise: dict[str, Any] | None = None,
     ):
         super().__init__()
+        self.precondition = None if latent_std is None else Precondition(latent_std, NoiseConfig(**noise))
         time_channels = 4 * channels[0]
         self.time_features = Timesteps(channels[0], flip_sin_to_cos=True, downscale_freq_shift=0)
         self.time_embedding = TimestepEmbedding(channels[0], time_channels)
@@ -99,10 +105,12 @@ class PidmDenoiser(ModelMixin, ConfigMixin):
         nn.init.zeros_(self.conv_out.bias)
 
     @classmethod
-    def build(cls, config: PidmConfig, latent_channels: int) -> PidmDenoiser:
-        """The denoiser of a configuration, for a codec with ``latent_channels``."""
-        shape = config.model_dump(exclude={"system", "image_size", "codec", "codec_components"})
-        return cls(latent_channels=latent_channels, **shape)
+    def build(cls, config: PidmConfig, noise: NoiseConfig, codec: Codec) -> PidmDenoiser:
+        """The denoiser of a configuration, for what ``codec`` encodes."""
+        shape = config.model_dump(exclude={"system", "image_size", "codec", "codec_components", "precondition"})
+        if config.precondition:
+            shape |= {"latent_std": codec.std, "noise": noise.model_dump()}
+        return cls(latent_channels=codec.channels, **shape)
 
     def encode(self, condition: Condition, codec: Codec) -> Encoded:
         """Everything that stays the same over the sampling steps: pose maps, source tokens, the warp."""
@@ -132,7 +140,8 @@ class PidmDenoiser(ModelMixin, ConfigMixin):
             [B, C, h, w], or [B, 2C, h, w] with learned variance: prediction, then the interpolation vector ``v``.
         """
         keep_pose, keep_source = condition.keep_pose[:, None, None, None], condition.keep_source[:, None, None, None]
-        inputs = [noisy, condition.tensors["pose"] * keep_pose]
+        seen = noisy if self.precondition is None else self.precondition.inputs(noisy, timestep)
+        inputs = [seen, condition.tensors["pose"] * keep_pose]
         if self.config.warp_prior:
             inputs.append(condition.tensors["warp"] * keep_source)
         textures = {
@@ -155,7 +164,8 @@ class PidmDenoiser(ModelMixin, ConfigMixin):
             for block in stage["blocks"]:
                 hidden = block(torch.cat([hidden, skips.pop()], 1), time, textures.get(level), condition.keep_source)
             hidden = stage["resize"](hidden)
-        return self.conv_out(functional.silu(self.norm_out(hidden)))
+        output = self.conv_out(functional.silu(self.norm_out(hidden)))
+        return output if self.precondition is None else self.precondition.outputs(noisy, timestep, output)
 
     def _sigma(self, condition: Condition, grid: Sequence[int]) -> float:
         """The key points' Gaussian in grid cells; it is configured in pixels of the image."""

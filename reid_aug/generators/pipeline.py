@@ -26,6 +26,9 @@ from reid_aug.pose.batch import PoseBatch
 from reid_aug.records import Pose
 
 
+SHIPPED = Path(__file__).parents[1] / "weights"  # generators that come with the package, one folder each
+
+
 @dataclass
 class PoseTransferOutput(BaseOutput):
     """Generated images: a list of PIL images, or uint8 [B, 3, H, W], as asked for."""
@@ -46,9 +49,8 @@ class PosePipeline(DiffusionPipeline):
 
     model_cpu_offload_seq = "denoiser->codec"
 
-    def __init__(
-        self, denoiser, codec, scheduler, sampling: dict[str, Any] | None = None, image_size: Sequence[int] = (128, 64)
-    ):
+    # No annotations: diffusers takes those of a pipeline's arguments for its modules' classes.
+    def __init__(self, denoiser, codec, scheduler, sampling=None, image_size=(128, 64)):
         super().__init__()
         self.register_modules(denoiser=denoiser, codec=codec, scheduler=scheduler)
         self.register_to_config(sampling=dict(sampling or {}), image_size=tuple(image_size))
@@ -59,7 +61,7 @@ class PosePipeline(DiffusionPipeline):
         digest = hashlib.sha256()
         for module in (self.denoiser, self.codec):
             shape = {key: value for key, value in sorted(module.config.items()) if not key.startswith("_")}
-            digest.update(json.dumps(shape, default=str).encode())
+            digest.update(json.dumps(shape, sort_keys=True).encode())
             for name, tensor in sorted(module.state_dict().items()):
                 digest.update(name.encode())
                 digest.update(np.ascontiguousarray(tensor.float().cpu().numpy()).tobytes())
@@ -155,7 +157,10 @@ class PosePipeline(DiffusionPipeline):
         scale = guidance.arguments(sampling.guidance_scale)
         branches = Encoded.cat([encoded.kept(pose, source) for pose, source in guidance.branches])
         scheduler = make_sampler(sampling.sampler, self.scheduler)
-        scheduler.set_timesteps(sampling.steps, device=device)
+        try:
+            scheduler.set_timesteps(sampling.steps, device=device)
+        except ValueError as error:
+            raise ConfigError(f"`steps`: {sampling.sampler} cannot do {sampling.steps} ({error}). Ask for more.") from None
         takes_generator = "generator" in scheduler.step.__code__.co_varnames
         extra = {"generator": generators} if takes_generator else {}
         takes_variance = getattr(scheduler.config, "variance_type", "") == "learned_range"
@@ -193,24 +198,27 @@ def make_sampler(name: str, process: Any) -> Any:
 def load_generator(folder: str | Path, device: str | torch.device = "cpu") -> PosePipeline:
     """Load a generator folder (``model_index.json`` and safetensors) for sampling, in float32.
 
+    ``folder`` may also be the name of a generator that the package ships, ``pidm_toy``.
+
     Raises:
         CheckpointError: no such folder, not a generator, or weights of another architecture.
     """
-    folder = Path(folder)
+    folder = SHIPPED / folder if (SHIPPED / folder / "model_index.json").is_file() else Path(folder)
     if not (folder / "model_index.json").is_file():
         raise CheckpointError(
             f"{folder}: no model_index.json. Name a folder written by `reid-aug train-generator` or save_pretrained."
         )
     try:
-        pipe = PosePipeline.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
+        pipe = PosePipeline.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{folder}: cannot be loaded: {error}. Its weights are damaged or belong to another architecture; train "
             "or copy the generator again."
         ) from error
+    pipe.to(device, torch.float32)
     pipe.denoiser.to(memory_format=torch.channels_last)
     pipe.set_progress_bar_config(disable=True)
-    return pipe.to(device)
+    return pipe
 
 
 def _to_tensor(image: Image.Image, size: tuple[int, int]) -> Tensor:

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -66,7 +67,7 @@ class RunFolder:
             saved = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
             for name, part in state.items():
                 part.load_state_dict(saved[name])
-        except (OSError, KeyError, RuntimeError, ValueError) as error:
+        except (OSError, KeyError, RuntimeError, ValueError, UnpicklingError) as error:
             raise CheckpointError(
                 f"{self.checkpoint}: cannot be resumed: {error}. Remove the folder and train again."
             ) from error

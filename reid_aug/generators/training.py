@@ -88,7 +88,7 @@ def train_generator(
     # A compiled step has to see whole batches of one shape; autocast and the layout are set before it is traced.
     torch.manual_seed(loop.seed)
     codec = make_codec(config.model, images.batch(_spread(len(samples), CODEC_IMAGES)))
-    denoiser = PidmDenoiser.build(config.model, codec.channels).to(memory_format=torch.channels_last)
+    denoiser = PidmDenoiser.build(config.model, config.noise, codec).to(memory_format=torch.channels_last)
     objective = Objective(config.noise, config.model.learned_variance)
     ema = EMAModel(denoiser.parameters(), decay=loop.ema_decay)
     optimiser = torch.optim.AdamW(

@@ -1,0 +1,122 @@
+"""The report of a study folder: what was run, gathered from its files and shown with pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from reid_aug.augment.store import Store
+from reid_aug.config import GeneratorSource, StudyConfig, load_config
+from reid_aug.data.images import Images
+from reid_aug.data.market1501 import Market1501
+from reid_aug.data.subsets import take_fraction
+from reid_aug.pose.batch import PoseBatch
+from reid_aug.pose.render import limb_image
+from reid_aug.records import Sample, Samples
+from reid_aug.reid.model import load_model
+from reid_aug.reid.search import ranked_list
+from reid_aug.study.recipe import Evaluation, Study
+from reid_aug.study.report import Picture, write_report
+from reid_aug.study.results import Results
+from reid_aug.study.sheets import pair_sheet, ranked_sheet
+
+SHOWN = 8  # generated images a sheet
+QUERIES, RANKS = 3, 8  # ranked lists, and their length
+
+
+def report_study(folder: str | Path, market: Market1501, caveats: tuple[str, ...] = ()) -> Path:
+    """Write the page of the study in ``folder``; returns its path.
+
+    Raises:
+        ConfigError: the folder holds no study.
+        DataError: it has no result yet.
+    """
+    folder = Path(folder)
+    config = load_config(StudyConfig, folder / "study.yaml")
+    study = Study(config, market, folder)
+    stages = folder / "stages.json"
+    controls = [arm for arm, settings in config.arms.items() if settings.images in ("copies", "warp")]
+    return write_report(
+        folder,
+        Results(folder / "results.jsonl"),
+        title=f"{config.data_set}: what augmentation did",
+        baselines=("standard", *controls),
+        sheets=generated_sheets(study),
+        ranked=ranked_lists(study),
+        stages=json.loads(stages.read_text(encoding="utf-8")) if stages.exists() else {},
+        generators={name: seen_by(source) for name, source in config.generators.items()},
+        settings={"study.yaml": (folder / "study.yaml").read_text(encoding="utf-8")},
+        caveats=caveats,
+    )
+
+
+def seen_by(source: GeneratorSource) -> str:
+    """Which images a generator learned from, in words."""
+    return {
+        "subset": "the subset alone that it augments",
+        "train": "all training images, more than the subset that it augments",
+        "other": "other people than those of this data set",
+    }[source.sees]
+
+
+def generated_sheets(study: Study) -> list[Picture]:
+    """A sheet for each arm with extra images: source, target pose, generated, and a real image of the person."""
+    pictures = []
+    fraction, seed = study.config.fractions[0], study.config.seeds[0]
+    subset = take_fraction(study.market.train, fraction, seed)
+    for arm in study.config.arms:
+        folder = study.folder("generated", arm, fraction, seed)
+        if folder.exists():
+            sheet = store_sheet(Store.open(folder), subset, study.market.train)
+            pictures.append(Picture(f"{arm}: {fraction:.0%} of the training images, seed {seed}", sheet))
+    return pictures
+
+
+def store_sheet(store: Store, sources: Samples, known: Samples):
+    """Images of a store, evenly spread over it, beside what they were made from; ``known`` has the real ones."""
+    images = store.images
+    chosen = [images[int(index)] for index in torch.linspace(0, len(images) - 1, min(SHOWN, len(images)))]
+    positions = {sample.name: index for index, sample in enumerate(known)}
+    real = [_another(known, image.pid, image.source) for image in chosen]
+    made = Samples(Sample(store.path(image), image.pid, image.camid) for image in chosen)
+    poses = PoseBatch.stack([sources.poses[image.target_pose] for image in chosen])
+    of_sources = Images(known.at([positions[image.source] for image in chosen]))
+    everything = range(len(chosen))
+    size = of_sources.size
+    limbs = (limb_image(poses, size) * 127.5 + 127.5).to(torch.uint8)
+    return pair_sheet(
+        of_sources.batch(everything), limbs, Images(made).batch(everything), Images(Samples(real)).batch(everything)
+    )
+
+
+def ranked_lists(study: Study) -> list[Picture]:
+    """The nearest gallery images of a few queries, by each arm's model at the first fraction and seed."""
+    fraction, seed = study.config.fractions[0], study.config.seeds[0]
+    evaluation = Evaluation(study.market)
+    query, gallery = study.market.query, study.market.gallery
+    chosen = [int(index) for index in torch.linspace(0, len(query) - 1, QUERIES)]
+    pictures = []
+    for arm in study.config.arms:
+        folder = study.folder("reid", arm, fraction, seed)
+        if not (folder / "model.safetensors").exists():
+            continue
+        query_features, gallery_features = evaluation.features(load_model(folder))
+        ranked = ranked_list(
+            query_features[chosen], query.pids[chosen], query.camids[chosen],
+            gallery_features, gallery.pids, gallery.camids, k=RANKS,
+        )  # fmt: skip
+        for position, row in zip(chosen, ranked):
+            row = row[row >= 0]
+            hits = (gallery.pids[row] == query.pids[position]).tolist()
+            query_images, gallery_images = evaluation.images
+            sheet = ranked_sheet(query_images.batch([position])[0], gallery_images.batch(row), hits)
+            pictures.append(Picture(f"{arm}: query {query[position].name}", sheet))
+    return pictures
+
+
+def _another(known: Samples, pid: int, name: str) -> Sample:
+    """A real image of the person, other than ``name`` where there is one."""
+    own = [sample for sample in known if sample.pid == pid]
+    return next((sample for sample in reversed(own) if sample.name != name), own[0])

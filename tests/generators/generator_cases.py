@@ -1,0 +1,78 @@
+"""Small conditions and configurations for the tests of generators."""
+
+import numpy as np
+import torch
+
+from reid_aug.config import GeneratorConfig, build_config
+from reid_aug.generators.condition import Condition
+from reid_aug.pose.batch import PoseBatch
+from reid_aug.records import Pose, Sample, Samples
+
+SIZE = (32, 16)
+STANDING = np.array(
+    [[8, 4], [8, 8], [5, 8], [4, 12], [4, 15], [11, 8], [12, 12], [12, 15], [6, 16], [6, 22], [6, 28], [10, 16],
+     [10, 22], [10, 28], [7, 3], [9, 3], [6, 4], [10, 4]], np.float32
+)  # fmt: skip
+
+
+def pose(rng: np.random.Generator) -> Pose:
+    """A standing person with jittered joints."""
+    xy = np.clip(STANDING + rng.normal(0, 1, STANDING.shape), 0, [SIZE[1] - 1, SIZE[0] - 1]).astype(np.float32)
+    return Pose(xy, np.ones(18, bool), SIZE)
+
+
+def condition(batch: int = 2, sources: int = 1, seed: int = 0) -> Condition:
+    """Random sources and poses."""
+    rng = np.random.default_rng(seed)
+    pixels = torch.from_numpy(rng.uniform(-1, 1, (batch, sources, 3, *SIZE))).float()
+    return Condition(
+        pixels,
+        PoseBatch.stack([pose(rng) for _ in range(batch * sources)]),
+        PoseBatch.stack([pose(rng) for _ in range(batch)]),
+    )
+
+
+def config(**sections) -> GeneratorConfig:
+    """A generator small enough for a test."""
+    values = {
+        "model": {
+            "image_size": SIZE, "codec": "patch_pca", "channels": (16, 32), "texture_levels": (0, 1),
+            "layers_per_level": 1, "dropout": 0.0, "learned_variance": False, "warp_prior": True, "precondition": True,
+        },
+        "noise": {"prediction": "v_prediction", "zero_terminal_snr": True},
+        "training": {"iterations": 4, "batch_size": 4, "learning_rate": 1e-3, "ema_decay": 0.9,
+                     "checkpoint_every": 2, "sample_every": 4},
+        "sampling": {"steps": 2, "guidance": "cumulative"},
+    }  # fmt: skip
+    return build_config(GeneratorConfig, {key: {**values[key], **sections.get(key, {})} for key in values})
+
+
+class ArrayImages:
+    """Images of a list, kept in memory."""
+
+    def __init__(self, pixels: torch.Tensor):
+        self.pixels = pixels
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def batch(self, indices) -> torch.Tensor:
+        return self.pixels[torch.as_tensor(np.asarray(indices, dtype=np.int64))]
+
+
+def training_set(identities: int = 3, each: int = 3, seed: int = 0):
+    """Samples with poses, their pixels (one colour an identity), and all ordered pairs."""
+    from pathlib import Path
+
+    rng = np.random.default_rng(seed)
+    samples, poses, pixels = [], {}, []
+    for pid in range(1, identities + 1):
+        colour = rng.integers(0, 256, (3, 1, 1))
+        for index in range(each):
+            sample = Sample(Path(f"{pid:04d}_c1s1_{index:06d}_00.jpg"), pid, 1)
+            samples.append(sample)
+            poses[sample.name] = pose(rng)
+            noise = rng.integers(-20, 20, (3, *SIZE))
+            pixels.append(np.clip(colour + noise, 0, 255).astype(np.uint8))
+    pairs = [(a.name, b.name) for a in samples for b in samples if a.pid == b.pid and a is not b]
+    return Samples(samples, poses), ArrayImages(torch.from_numpy(np.stack(pixels))), pairs

@@ -1,0 +1,125 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from generator_cases import config, training_set
+
+from reid_aug.config import GeneratorConfig, load_config
+from reid_aug.errors import CheckpointError, OutputError, TrainingError
+from reid_aug.generators.pipeline import load_generator
+from reid_aug.generators.training import train_generator
+
+HERE = Path(__file__).parent
+KILLED = """
+import sys, time
+sys.path.insert(0, {here!r})
+from generator_cases import config, training_set
+from reid_aug.generators.training import train_generator
+from reid_aug.generators import training
+training.LOG_EVERY = 1
+def slow(done, loss):
+    print(done, flush=True)
+    time.sleep(0.2 if done > 4 else 0)
+train_generator(*training_set(), config(training={{"iterations": 8, "checkpoint_every": 2}}), {out!r}, progress=slow)
+"""
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_generator(folder).denoiser.state_dict()
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_run_leaves_a_generator_its_settings_a_sheet_and_logs(tmp_path):
+    settings, seen = config(), []
+    pipe = train_generator(*training_set(), settings, tmp_path, progress=lambda done, loss: seen.append((done, loss)))
+    assert load_generator(tmp_path).digest == pipe.digest
+    assert load_config(GeneratorConfig, tmp_path / "train_config.yaml") == settings
+    assert (tmp_path / "samples" / "0000004.png").exists()
+    assert list((tmp_path / "logs").rglob("events*"))
+    assert seen[-1][0] == 4
+    assert 0 < seen[-1][1] < 10
+
+
+def test_the_loss_falls_on_one_pair(tmp_path):
+    samples, images, pairs = training_set()
+    losses = []
+    settings = config(
+        training={"iterations": 240, "batch_size": 8, "learning_rate": 3e-3, "drop": 0.0, "flip": 0.0, "sample_every": 500}
+    )
+    train_generator(
+        samples, images, pairs[:1], settings, tmp_path, progress=lambda done, loss: losses.append(loss)
+    )
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_a_killed_run_resumed_ends_with_the_weights_of_an_unbroken_one(tmp_path):
+    settings = config(training={"iterations": 8, "checkpoint_every": 2})
+    train_generator(*training_set(), settings, tmp_path / "unbroken")
+    code = KILLED.format(here=str(HERE), out=str(tmp_path / "killed"))
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
+    for line in process.stdout:
+        if line.strip() == "5":
+            break
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert (tmp_path / "killed" / "checkpoint.pt").exists()
+    assert not (tmp_path / "killed" / "model_index.json").exists()
+    train_generator(*training_set(), settings, tmp_path / "killed", resume=True)
+    assert same(weights(tmp_path / "killed"), weights(tmp_path / "unbroken"))
+
+
+def test_accumulated_parts_count_as_one_iteration(tmp_path):
+    settings = config(training={"accumulation": 2, "iterations": 2})
+    done = []
+    train_generator(*training_set(), settings, tmp_path, progress=lambda count, loss: done.append(count))
+    assert done == [2]
+
+
+def test_time_is_up_and_the_run_goes_on_later(tmp_path):
+    settings = config(training={"iterations": 6})
+    train_generator(*training_set(), settings, tmp_path / "whole")
+    train_generator(*training_set(), settings, tmp_path / "parts", minutes=0)
+    saved = torch.load(tmp_path / "parts" / "checkpoint.pt", weights_only=True)
+    assert saved["iteration"] == 1
+    train_generator(*training_set(), settings, tmp_path / "parts", resume=True)
+    assert same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_pairs(tmp_path):
+    settings = config(training={"iterations": 8, "checkpoint_every": 2, "learning_rate": 1e30, "gradient_clip": 1e30})
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf).*jpg -> 000"):
+        train_generator(*training_set(), settings, tmp_path)
+    assert not (tmp_path / "model_index.json").exists()
+
+
+def test_folders_that_are_not_this_run(tmp_path):
+    settings = config()
+    train_generator(*training_set(), settings, tmp_path / "run")
+    with pytest.raises(OutputError, match="holds this run already. Continue it with --resume"):
+        train_generator(*training_set(), settings, tmp_path / "run")
+    with pytest.raises(OutputError, match=r"other settings \(train_config.yaml\)"):
+        train_generator(*training_set(), config(training={"seed": 1}), tmp_path / "run", resume=True)
+    with pytest.raises(OutputError, match="nothing to resume"):
+        train_generator(*training_set(), settings, tmp_path / "new", resume=True)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match="not empty, and not a training run"):
+        train_generator(*training_set(), settings, tmp_path / "other")
+    assert [file.name for file in (tmp_path / "other").iterdir()] == ["notes.txt"]
+
+
+def test_a_damaged_checkpoint(tmp_path):
+    settings = config(training={"iterations": 6})
+    train_generator(*training_set(), settings, tmp_path, minutes=0)
+    (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt: cannot be resumed"):
+        train_generator(*training_set(), settings, tmp_path, resume=True)

@@ -1,0 +1,138 @@
+import numpy as np
+import pytest
+import torch
+from generator_cases import SIZE, config, pose, training_set
+from PIL import Image
+
+from reid_aug.errors import CheckpointError, ConfigError, DataError
+from reid_aug.generators.autoencoder import make_codec
+from reid_aug.generators.objective import Objective
+from reid_aug.generators.pidm import PidmDenoiser
+from reid_aug.generators.pipeline import PosePipeline, load_generator
+
+
+@pytest.fixture(scope="module")
+def pipe() -> PosePipeline:
+    """An untrained generator whose zero-initialised layers are random, so that every input matters."""
+    torch.manual_seed(0)
+    settings = config()
+    codec = make_codec(settings.model, training_set()[1].pixels)
+    denoiser = PidmDenoiser.build(settings.model, settings.noise, codec).eval()
+    with torch.no_grad():
+        for parameter in denoiser.parameters():
+            if not parameter.any():
+                parameter.normal_(0, 0.1)
+    scheduler = Objective(settings.noise).scheduler
+    made = PosePipeline(denoiser, codec, scheduler, settings.sampling.model_dump(), SIZE)
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def inputs(count: int = 3, seed: int = 0) -> dict:
+    rng = np.random.default_rng(seed)
+    return {
+        "source": torch.from_numpy(rng.integers(0, 256, (count, 3, *SIZE), np.uint8)),
+        "source_pose": [pose(rng) for _ in range(count)],
+        "target_pose": [pose(rng) for _ in range(count)],
+        "seeds": list(range(100, 100 + count)),
+        "output_type": "uint8",
+    }
+
+
+def difference(first: torch.Tensor, second: torch.Tensor) -> int:
+    return (first.int() - second.int()).abs().max().item()
+
+
+@pytest.mark.parametrize("sampler", ["DDIMScheduler", "DDPMScheduler", "DPMSolverMultistepScheduler", "PNDMScheduler"])
+def test_an_image_does_not_depend_on_the_rest_of_its_batch(pipe, sampler):
+    """One grey level apart at most: sums in batches of another size are rounded differently."""
+    settings = {"sampler": sampler, "steps": 5}
+    together = pipe(**inputs(), **settings).images
+    for k in range(3):
+        alone = {key: value[k : k + 1] for key, value in inputs().items() if key != "output_type"}
+        assert difference(pipe(**alone, output_type="uint8", **settings).images[0], together[k]) <= 1
+
+
+def test_seeds_poses_and_sources_all_matter(pipe):
+    base, made = inputs(), pipe(**inputs()).images
+    other = inputs(seed=1)
+    for key in ("source", "target_pose", "seeds"):
+        value = [7, 8, 9] if key == "seeds" else other[key]
+        assert difference(pipe(**{**base, key: value}).images, made) > 8, f"{key} has no effect"
+
+
+def test_guidance_and_steps_are_used_as_given(pipe):
+    made = pipe(**inputs()).images
+    for settings in (
+        {"guidance_scale": {"pose": 5.0, "source": 0.0}},
+        {"guidance": "joint", "guidance_scale": {"joint": 3.0}},
+        {"num_inference_steps": 5},
+        {"sampler": "DDPMScheduler"},
+    ):
+        assert difference(pipe(**inputs(), **settings).images, made) > 1, settings
+
+
+def test_cumulative_scales_of_one_equal_joint_of_one(pipe):
+    first = pipe(**inputs(), guidance="cumulative", guidance_scale={"pose": 1, "source": 1}).images
+    second = pipe(**inputs(), guidance="joint", guidance_scale={"joint": 1}).images
+    assert difference(first, second) <= 1
+
+
+def test_pil_in_and_out(pipe):
+    tensors = inputs()
+    pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in tensors["source"]]
+    made = pipe(**{**tensors, "source": pictures, "output_type": "pil"}).images
+    assert [image.size for image in made] == [(SIZE[1], SIZE[0])] * 3
+    same = torch.from_numpy(np.stack([np.array(image) for image in made])).permute(0, 3, 1, 2)
+    assert torch.equal(same, pipe(**tensors).images)
+
+
+def test_saving_and_loading_keeps_the_images_and_the_digest(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    again = load_generator(tmp_path)
+    assert again.digest == pipe.digest
+    assert difference(again(**inputs()).images, pipe(**inputs()).images) <= 1
+    assert again.describe(num_inference_steps=7) == {
+        "sampler": "DDIMScheduler", "steps": 7, "guidance": "cumulative", "guidance_scale": {"pose": 2.0, "source": 2.0},
+    }  # fmt: skip
+
+
+def test_other_weights_have_another_digest(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    again = load_generator(tmp_path)
+    with torch.no_grad():
+        again.denoiser.conv_in.bias[0] += 1e-3
+    assert again.digest != pipe.digest
+
+
+def test_weights_of_another_architecture(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    path = tmp_path / "denoiser" / "config.json"
+    path.write_text(path.read_text().replace('"layers_per_level": 1', '"layers_per_level": 2'))
+    with pytest.raises(CheckpointError, match=r"another architecture"):
+        load_generator(tmp_path)
+
+
+def test_a_folder_that_is_no_generator(tmp_path):
+    with pytest.raises(CheckpointError, match=r"no model_index\.json\. Name a folder written by"):
+        load_generator(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"seeds": [1]}, DataError, "3, 3, 3 and 1 given"),
+        ({"source": torch.zeros(3, 3, 8, 8, dtype=torch.uint8)}, DataError, r"expected torch\.uint8 \[B, 3, 32, 16\]"),
+        ({"source": torch.zeros(3, 3, *SIZE)}, DataError, "float32"),
+        ({"sampler": "Nonsense"}, ConfigError, "diffusers has no scheduler 'Nonsense'"),
+        ({"guidance": "strong"}, ConfigError, "`guidance`"),
+        ({"guidance_scale": {"pose": 1.0}}, ConfigError, "takes {pose: ..., source: ...}"),
+        ({"sampler": "PNDMScheduler", "steps": 2}, ConfigError, "`steps`: PNDMScheduler cannot do 2"),
+        ({"num_inference_steps": 0}, ConfigError, "`steps`"),
+        ({"speed": 1}, ConfigError, "unknown key `speed`"),
+        ({"output_type": "latent"}, ConfigError, "Use pil or uint8"),
+    ],
+)
+def test_bad_input(pipe, change, error, message):
+    with pytest.raises(error, match=message):
+        pipe(**{**inputs(), **change})
