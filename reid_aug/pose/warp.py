@@ -60,7 +60,7 @@ def warp_parts(
     opacity = ((_EDGE[1] - distance) / (_EDGE[1] - _EDGE[0])).clamp(max=1.0)
     weight = opacity * torch.exp(-_SHARPNESS * distance)
     blended = (sampled * weight[:, None]).sum(2)
-    image = blended[:, :3] / blended[:, 3:].clamp(min=1e-12)
+    image = blended[:, :3] / blended[:, 3:].clamp(min=1e-30)
     return image, (opacity * sampled[:, 3]).amax(1, keepdim=True)
 
 
