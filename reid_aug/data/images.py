@@ -75,12 +75,7 @@ def decode(path: str | Path, size: tuple[int, int] | None = None) -> torch.Tenso
     Raises:
         DataError: the file is missing or is not a whole image.
     """
-    try:
-        with Image.open(path) as file:
-            image = file.convert("RGB")
-    # Pillow's decoders raise whatever a damaged file leads them to, SyntaxError and struct.error among them.
-    except Exception as error:
-        raise DataError(f"{path}: cannot be decoded ({error}). Replace it, or leave it out (--skip-bad).") from None
+    image = _open(path)
     if size is not None and image.size != (size[1], size[0]):
         image = image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
@@ -91,13 +86,22 @@ def find_undecodable(samples: Iterable[Sample]) -> list[Path]:
 
     def check(path: Path) -> Path | None:
         try:
-            decode(path)
+            _open(path)
         except DataError:
             return path
         return None
 
     paths = [sample.path for sample in samples]
     return [path for path in _threaded(check, paths) if path is not None]
+
+
+def _open(path: str | Path) -> Image.Image:
+    try:
+        with Image.open(path) as file:
+            return file.convert("RGB")
+    # Pillow's decoders raise whatever a damaged file leads them to, SyntaxError and struct.error among them.
+    except Exception as error:
+        raise DataError(f"{path}: cannot be decoded ({error}). Replace it, or leave it out (--skip-bad).") from None
 
 
 def _threaded(function: Callable[..., Result], items: Iterable) -> list[Result]:

@@ -79,22 +79,28 @@ def load_market1501(
         DataError: a folder or key-point file is missing, empty or not in its form.
     """
     root = Path(root)
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder. Name the one that holds {', '.join(FOLDERS.values())}.")
-    splits = {split: list_folder(root / folder) for split, folder in FOLDERS.items()}
+    splits = list_splits(root)
     if skip_bad:
         bad = set(find_undecodable([sample for samples in splits.values() for sample in samples]))
         splits = {split: [s for s in samples if s.path not in bad] for split, samples in splits.items()}
-    poses = _read_poses(root, keypoints)
+    poses = read_poses(root, keypoints)
     return Market1501(root, **{split: _samples(root, split, samples, poses) for split, samples in splits.items()})
 
 
-def list_folder(folder: Path) -> list[Sample]:
-    """Every image of a folder, junk too, sorted by name; files that are no images (``Thumbs.db``) are passed over.
+def list_splits(root: Path) -> dict[str, list[Sample]]:
+    """Every image of "train", "query" and "gallery", junk too, sorted by name.
+
+    Files that are no images (``Thumbs.db``) are passed over.
 
     Raises:
-        DataError: no such folder, no image in it, or a name that is not in Market-1501 form.
+        DataError: a folder is missing or without an image, or a name is not in Market-1501 form.
     """
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder. Name the one that holds {', '.join(FOLDERS.values())}.")
+    return {split: _list_folder(root / folder) for split, folder in FOLDERS.items()}
+
+
+def _list_folder(folder: Path) -> list[Sample]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder. Market-1501 has {', '.join(FOLDERS.values())}; unpack it whole.")
     paths = sorted(
@@ -116,18 +122,18 @@ def _samples(root: Path, split: str, samples: list[Sample], poses: dict[str, Pos
     return Samples(kept, {sample.name: poses[sample.name] for sample in kept if sample.name in poses})
 
 
-def keypoint_files(root: Path, keypoints: str | Path | Sequence[str | Path] | None) -> list[Path]:
-    """The files that ``keypoints`` of :func:`load_market1501` stands for."""
+def read_poses(root: Path, keypoints: str | Path | Sequence[str | Path] | None = None) -> dict[str, Pose]:
+    """Poses by file name from the key-point files that ``keypoints`` of :func:`load_market1501` stands for.
+
+    Raises:
+        DataError: a file is missing or not in its form, or has a row for an image in none of the folders.
+    """
     if keypoints is None:
-        return [root / name for name in KEYPOINT_FILES if (root / name).is_file()]
-    if isinstance(keypoints, (str, Path)):
+        keypoints = [name for name in KEYPOINT_FILES if (root / name).is_file()]
+    elif isinstance(keypoints, (str, Path)):
         keypoints = [keypoints]
-    return [root / name for name in keypoints]
-
-
-def _read_poses(root: Path, keypoints: str | Path | Sequence[str | Path] | None) -> dict[str, Pose]:
     folders = [root / folder for folder in FOLDERS.values()]
     poses: dict[str, Pose] = {}
-    for csv in keypoint_files(root, keypoints):
-        poses |= read_keypoints(csv, folder=folders)
+    for csv in keypoints:
+        poses |= read_keypoints(root / csv, folder=folders)
     return poses
