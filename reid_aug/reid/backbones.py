@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
+from collections.abc import Callable
 from types import ModuleType
 
 import torch
@@ -28,7 +29,7 @@ def build_backbone(config: ReidModelConfig) -> nn.Module:
 
     if timm.is_model(config.backbone):
         backbone = _timm_backbone(config)
-    elif config.backbone in _zoo(torchreid_models()):
+    elif config.backbone in _zoo():
         backbone = _torchreid_backbone(config)
     else:
         raise _unknown(config.backbone)
@@ -58,22 +59,22 @@ def feature_dimension(backbone: nn.Module, image_size: tuple[int, int]) -> int:
     return features.shape[1]
 
 
-def torchreid_models() -> ModuleType:
-    """``torchreid.models``, imported without its remark that the Cython evaluation is not compiled."""
+def import_torchreid() -> ModuleType:
+    """torchreid, imported without its remark that the Cython evaluation is not compiled."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Cython evaluation")
         import torchreid
-    return torchreid.models
+    return torchreid
 
 
-def _zoo(models: ModuleType) -> dict:
-    return vars(models)["__model_factory"]
+def _zoo() -> dict[str, Callable]:
+    return vars(import_torchreid().models)["__model_factory"]
 
 
 def _unknown(name: str) -> ConfigError:
     import timm
 
-    names = [*timm.list_models(), *_zoo(torchreid_models())]
+    names = [*timm.list_models(), *_zoo()]
     near = difflib.get_close_matches(name, names, n=4, cutoff=0.5)
     offer = f"Closest names: {', '.join(near)}." if near else "See timm.list_models() and torchreid's model zoo."
     return ConfigError(f"model.backbone: neither timm nor torchreid has {name!r}. {offer}")
@@ -117,7 +118,7 @@ def _torchreid_network(name: str, pretrained: bool) -> nn.Module:
     """Built from the caller's seed each time, so that two from scratch are equal."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(torch.initial_seed())
-        return torchreid_models().build_model(name, num_classes=1, pretrained=pretrained, use_gpu=False)
+        return import_torchreid().models.build_model(name, num_classes=1, pretrained=pretrained, use_gpu=False)
 
 
 def _no_download(name: str, reason: object) -> CheckpointError:

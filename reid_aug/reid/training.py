@@ -58,7 +58,7 @@ def train_reid(
         OutputError: ``out`` holds another run.
     """
     sources = _sources(train, images, synthetic, synthetic_images)
-    config = _in_iterations(config, train.pids)
+    config = in_iterations(config, train.pids)
     settings = config.training
     _say_repeats(train.pids, settings.images)
     generated_pids = np.empty(0, np.int64) if synthetic is None else synthetic.pids
@@ -138,8 +138,14 @@ def _sources(
     return [source for _, _, source in pairs]
 
 
-def _in_iterations(config: ReidConfig, pids: np.ndarray) -> ReidConfig:
-    """``training.epochs`` converted, where it is given."""
+def in_iterations(config: ReidConfig, pids: np.ndarray) -> ReidConfig:
+    """The same configuration with ``training.epochs``, where it is given, converted to iterations (and said).
+
+    A schedule is made for a number of iterations: convert first, then make it.
+
+    Args:
+        pids: [M] of the real training images.
+    """
     settings = config.training
     if settings.epochs is None:
         return config
