@@ -25,7 +25,8 @@ def warp_parts(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The person of ``source`` in the target pose, without background.
 
-    A part that is invisible in either pose is left out, and so is what would come from outside the source image.
+    A part that is invisible in either pose is left out, and so is what would come from outside the source image. Where
+    parts overlap, the two with the (relative to their radius) nearest bones are blended, the nearer one prevailing.
 
     Args:
         source: [B, 3, H, W] float in [-1, 1].

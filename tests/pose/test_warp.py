@@ -37,9 +37,9 @@ def arm(shoulder: tuple[float, float], elbow: tuple[float, float]) -> PoseBatch:
     return PoseBatch.stack([Pose(xy, visible, SIZE)])
 
 
-def similarity(point, target, source) -> complex:
-    """Where the arm's similarity takes a pixel, by complex numbers."""
-    (a, b), (c, d) = ([complex(*pose.xy[0, k].tolist()) for k in (2, 3)] for pose in (target, source))
+def similarity(point, target, source, part: int = 2) -> complex:
+    """Where the similarity of a part (the right upper arm) takes a pixel, by complex numbers."""
+    (a, b), (c, d) = ([complex(*end[0, part].tolist()) for end in pose.bones()[:2]] for pose in (target, source))
     factor = (d - c) / (b - a)
     factor *= min(max(abs(factor), SCALE_RANGE[0]), SCALE_RANGE[1]) / abs(factor)
     return factor * (complex(*point) - (a + b) / 2) + (c + d) / 2
@@ -108,6 +108,21 @@ def test_where_parts_overlap_the_nearer_bone_shows(standing):
     image, _ = warp_parts(x, source, target)
     assert image[0, 0, 45, 26].item() == pytest.approx(0.4, abs=0.02)  # forearm
     assert image[0, 0, 35, 32].item() == pytest.approx(0.1, abs=0.02)  # torso
+
+
+def test_overlapping_parts_blend_over_the_seam(make_poses):
+    source, target = (PoseBatch.stack(make_poses(1, seed=seed, hidden=0.0, jitter=2.0)) for seed in (1, 2))
+    image, coverage = warp_parts(ramps(1), source, target)
+    distance = capsule_distance(target, SIZE)[0].clamp(max=1.15)
+    weight = (1.15 - distance).clamp(max=0.3) * torch.exp(-12 * distance)
+    blended = 0
+    for y, x in (coverage[0, 0] > 0.99).nonzero().tolist():
+        nearest = distance[:, y, x].argsort()[:2].tolist()
+        share = (weight[nearest, y, x] / weight[nearest, y, x].sum()).tolist()
+        naive = sum(w * similarity((x, y), target, source, part) for w, part in zip(share, nearest))
+        assert origin(image, x, y) == pytest.approx(_pair(naive), abs=0.02)
+        blended += max(share) < 0.7
+    assert blended > 50
 
 
 def test_each_image_is_warped_alone(make_poses):
