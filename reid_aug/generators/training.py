@@ -19,7 +19,7 @@ from reid_aug.generators.autoencoder import Codec, make_codec
 from reid_aug.generators.batches import PairBatch, PairBatches
 from reid_aug.generators.condition import Condition
 from reid_aug.generators.objective import Objective
-from reid_aug.generators.pidm import PidmDenoiser
+from reid_aug.generators.systems import build_denoiser
 from reid_aug.generators.pipeline import PosePipeline
 from reid_aug.generators.run_folder import RunFolder
 from reid_aug.generators.sheet import SampleSheet
@@ -34,7 +34,7 @@ Progress = Callable[[int, float], None]
 class TrainingStep(nn.Module):
     """Encoder, denoiser and loss as one module, so that data parallelism and compilation see a whole step."""
 
-    def __init__(self, denoiser: PidmDenoiser, codec: Codec, objective: Objective):
+    def __init__(self, denoiser: nn.Module, codec: Codec, objective: Objective):
         super().__init__()
         self.denoiser, self.codec, self.objective = denoiser, codec, objective
 
@@ -88,7 +88,7 @@ def train_generator(
     # A compiled step has to see whole batches of one shape; autocast and the layout are set before it is traced.
     torch.manual_seed(loop.seed)
     codec = make_codec(config.model, images.batch(_spread(len(samples), CODEC_IMAGES)))
-    denoiser = PidmDenoiser.build(config.model, config.noise, codec).to(memory_format=torch.channels_last)
+    denoiser = build_denoiser(config.model, config.noise, codec).to(memory_format=torch.channels_last)
     objective = Objective(config.noise, config.model.learned_variance)
     ema = EMAModel(denoiser.parameters(), decay=loop.ema_decay)
     optimiser = torch.optim.AdamW(
