@@ -20,15 +20,16 @@ import numpy as np
 from PIL import Image
 
 from reid_aug.data.keypoints import write_keypoints
-from reid_aug.data.market1501 import Market1501, load_market1501
+from reid_aug.data.market1501 import FOLDERS, KEYPOINT_FILES, Market1501, load_market1501
 from reid_aug.data.toy_body import Shot, draw_shot
 from reid_aug.data.toy_cameras import CAMERAS
 from reid_aug.data.toy_people import Person, draw_person
 from reid_aug.data.toy_render import Drawing, draw_people
-from reid_aug.errors import OutputError
+from reid_aug.errors import ConfigError, OutputError
 from reid_aug.records import Pose
 
 SETTINGS = "toy.json"
+PARTS_FOLDER = "parts"
 _BATCH = 32  # images drawn at once
 _TRAIN, _TEST, _DISTRACTOR, _JUNK = range(4)  # kinds of people; part of the key of their random state
 
@@ -48,7 +49,7 @@ def make_toy_market(
 ) -> Market1501:
     """Draw a toy Market-1501 into ``path`` and load it; one that is there already is only loaded.
 
-    A training identity has 4 to 20 images by three to six cameras, 12 on average. Person k of a seed is the same
+    A training identity has about 12 images, unequal numbers by three to six cameras. Person k of a seed is the same
     whatever the numbers of identities are. ``parts/`` has the part map of every image, a PNG whose pixels are 0 for the
     background and i + 1 for ``pose.skeleton.PARTS[i]``.
 
@@ -59,24 +60,26 @@ def make_toy_market(
         test_identities: people in query and gallery, as many as ``identities`` by default.
 
     Raises:
-        OutputError: ``path`` holds something else.
+        ConfigError: a number of identities below 1, or a negative seed.
+        OutputError: ``path`` holds something else or cannot be written.
     """
     path = Path(path)
     settings = {
         "identities": identities, "test_identities": identities if test_identities is None else test_identities,
         "seed": seed,
     }  # fmt: skip
+    for name, value in settings.items():
+        if value < (least := int(name != "seed")):
+            raise ConfigError(f"make_toy_market: {name} is {value}. Give {least} or more.")
     if not _holds(path, settings):
         partial = path.with_name(f".{path.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        for folder in ("bounding_box_train", "bounding_box_test", "query"):
-            (partial / folder).mkdir(parents=True)
-            (partial / "parts" / folder).mkdir(parents=True)
-        poses = _draw_all(partial, list(_plan(**settings)))
-        write_keypoints(partial / "market-annotation-train.csv", poses["bounding_box_train"])
-        write_keypoints(partial / "market-annotation-test.csv", {**poses["bounding_box_test"], **poses["query"]})
-        (partial / SETTINGS).write_text(json.dumps(settings), encoding="utf-8")
-        os.replace(partial, path)
+        try:
+            _write_market(partial, settings)
+            os.replace(partial, path)
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written ({error.strerror}). Name another folder.") from None
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     return load_market1501(path)
 
 
@@ -87,9 +90,9 @@ def _holds(path: Path, settings: dict[str, Any]) -> bool:
     file = path / SETTINGS
     if not file.is_file():
         raise OutputError(f"{path}: is not empty and not a toy data set (no {SETTINGS}). Name another folder.")
-    there = json.loads(file.read_text(encoding="utf-8"))
-    if there != settings:
-        raise OutputError(f"{file}: the folder holds another toy data set, {there}. Name another folder.")
+    there = file.read_text(encoding="utf-8").strip()
+    if there != json.dumps(settings):
+        raise OutputError(f"{file}: the folder holds another toy data set, {there[:200]}. Name another folder.")
     return True
 
 
@@ -100,11 +103,11 @@ def _plan(identities: int, test_identities: int, seed: int) -> Iterator[_Planned
     """All images of a data set; training identities have even pids, test identities odd ones."""
     for k in range(identities):
         for name, person, shot in _walks(2 * k + 2, np.random.default_rng([seed, _TRAIN, k]), cameras=(3, 6)):
-            yield _Planned("bounding_box_train", name, person, shot)
+            yield _Planned(FOLDERS["train"], name, person, shot)
     for k in range(test_identities):
         asked: set[int] = set()  # one query for each camera, as in Market-1501
         for name, person, shot in _walks(2 * k + 1, np.random.default_rng([seed, _TEST, k]), cameras=(4, 6)):
-            folder = "bounding_box_test" if shot.camera in asked else "query"
+            folder = FOLDERS["gallery" if shot.camera in asked else "query"]
             asked.add(shot.camera)
             yield _Planned(folder, name, person, shot)
     for k in range(2 * test_identities):
@@ -113,8 +116,8 @@ def _plan(identities: int, test_identities: int, seed: int) -> Iterator[_Planned
         rng = np.random.default_rng([seed, _JUNK, k])
         planned = _passer_by(k, "-1", rng)
         # A false detection: the box is too tight and beside the person.
-        shot = replace(planned.shot, fill=rng.uniform(1.7, 2.6), shift=rng.uniform(0.3, 0.6, 2) * rng.choice([-1, 1], 2))
-        yield replace(planned, shot=shot)
+        tight, beside = rng.uniform(1.7, 2.6), rng.uniform(0.3, 0.6, 2) * rng.choice([-1, 1], 2)
+        yield replace(planned, shot=replace(planned.shot, fill=tight, shift=beside))
 
 
 def _walks(pid: int, rng: np.random.Generator, cameras: tuple[int, int]) -> Iterator[tuple[str, Person, Shot]]:
@@ -132,15 +135,28 @@ def _walks(pid: int, rng: np.random.Generator, cameras: tuple[int, int]) -> Iter
 def _passer_by(k: int, pid: str, rng: np.random.Generator) -> _Planned:
     camera = int(rng.integers(len(CAMERAS)))
     shot = draw_shot(rng, camera, rng.choice(CAMERAS[camera].headings), rng.random())
-    return _Planned("bounding_box_test", f"{pid}_c{camera + 1}s1_{25 * k:06d}_00.jpg", draw_person(rng), shot)
+    return _Planned(FOLDERS["gallery"], f"{pid}_c{camera + 1}s1_{25 * k:06d}_00.jpg", draw_person(rng), shot)
 
 
 # --- drawing ------------------------------------------------------------------------------------------------------
 
 
+def _write_market(root: Path, settings: dict[str, Any]) -> None:
+    """Draw a whole data set into the folder ``root``, clearing what an earlier try left there."""
+    shutil.rmtree(root, ignore_errors=True)
+    for folder in FOLDERS.values():
+        (root / folder).mkdir(parents=True)
+        (root / PARTS_FOLDER / folder).mkdir(parents=True)
+    poses = _draw_all(root, list(_plan(**settings)))
+    train, test = KEYPOINT_FILES
+    write_keypoints(root / train, poses[FOLDERS["train"]])
+    write_keypoints(root / test, {**poses[FOLDERS["gallery"]], **poses[FOLDERS["query"]]})
+    (root / SETTINGS).write_text(json.dumps(settings), encoding="utf-8")
+
+
 def _draw_all(root: Path, plan: list[_Planned]) -> dict[str, dict[str, Pose]]:
     """Draw and write the planned images; returns the poses by folder and file name."""
-    poses: dict[str, dict[str, Pose]] = {"bounding_box_train": {}, "bounding_box_test": {}, "query": {}}
+    poses: dict[str, dict[str, Pose]] = {folder: {} for folder in FOLDERS.values()}
     with ThreadPoolExecutor() as pool:
         writes = []
         for start in range(0, len(plan), _BATCH):
@@ -158,4 +174,4 @@ def _write(root: Path, batch: list[_Planned], drawing: Drawing) -> None:
     pixels, parts = drawing.images.permute(0, 2, 3, 1).numpy(), drawing.parts.numpy()
     for image, rgb, part in zip(batch, pixels, parts):
         Image.fromarray(rgb).save(root / image.folder / image.name, quality=95, subsampling=0)
-        Image.fromarray(part).save((root / "parts" / image.folder / image.name).with_suffix(".png"))
+        Image.fromarray(part).save((root / PARTS_FOLDER / image.folder / image.name).with_suffix(".png"))

@@ -30,7 +30,7 @@ SOLIDS = (
     ("tail", 1, UPPER, UPPER), ("backpack", 1, BAG, BAG), ("bag", 1, BAG, BAG),
 )  # fmt: skip
 TORSO, HEAD = 1, 3
-_ABSENT = -1e3  # depth of a solid that a person does not have: behind everything
+_COLUMNS = {"start": 3, "end": 3, "width": 3, "cap": 2, "cut": 1, "fit": 1, "bulge": 1, "present": 1}
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,22 +188,21 @@ def solids(person: SimpleNamespace, shot: SimpleNamespace, body: SimpleNamespace
     Returns:
         start, end [B, S, 3]; width [B, S, 3] at start, middle and end; cap [B, S, 2] radius of the rounding at each
         end; cut [B, S] share of the bone up to which the first material reaches; fit [B, S] extra half width up to
-        there; bulge [B, S] depth over width; azimuth [B, S] heading of its own; length [B, S] of the bone.
+        there; bulge [B, S] depth over width; present [B, S] 1 where the person has it, else 0; azimuth [B, S] its
+        heading; length [B, S] of the bone.
     """
     rows = [
         *_trunk(person, shot, body), *_limbs(person, body), _tail(person, shot, body), *_bags(person, shot, body)
     ]  # fmt: skip
     batch = len(person.build)
     columns = {}
-    for name, shape in dict(start=3, end=3, width=3, cap=2, cut=1, fit=1, bulge=1, present=1).items():
+    for name, shape in _COLUMNS.items():
         values = [torch.as_tensor(row[name], dtype=torch.float32).expand(batch, shape) for row in rows]
         columns[name] = torch.stack(values, 1) if shape > 1 else torch.cat(values, 1)
     made = SimpleNamespace(**columns)
     made.length = (made.end - made.start).norm(dim=-1)
     view = view_matrix(shot)
     made.start, made.end = made.start @ view, made.end @ view
-    made.start[..., 2] += torch.where(made.present > 0, 0.0, _ABSENT)
-    made.end[..., 2] += torch.where(made.present > 0, 0.0, _ABSENT)
     made.azimuth = shot.heading[:, None].repeat(1, len(SOLIDS))
     made.azimuth[:, HEAD] += shot.turn
     return made
@@ -213,9 +212,9 @@ def _solid(start, end, width, cap, cut=2.0, fit=0.0, bulge=1.0, present=1.0) -> 
     """One row of `solids`; widths and caps are [B] tensors or numbers, the rest numbers or [B, 1]."""
     width = torch.stack(torch.broadcast_tensors(*map(torch.as_tensor, width)), -1)
     cap = torch.stack(torch.broadcast_tensors(*map(torch.as_tensor, cap)), -1)
-    scalars = {key: value[:, None] if isinstance(value, torch.Tensor) else value
-               for key, value in dict(cut=cut, fit=fit, bulge=bulge, present=present).items()}  # fmt: skip
-    return dict(start=start, end=end, width=width, cap=cap, **scalars)
+    scalars = {"cut": cut, "fit": fit, "bulge": bulge, "present": present}
+    scalars = {name: value[:, None] if isinstance(value, torch.Tensor) else value for name, value in scalars.items()}
+    return {"start": start, "end": end, "width": width, "cap": cap, **scalars}
 
 
 def _seen(lateral: torch.Tensor, sagittal: torch.Tensor, heading: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -259,19 +258,18 @@ def _limbs(person, body):
     build, sleeve, trouser = person.build, person.sleeve, person.trouser
     fit, loose = person.fit_upper, person.fit_lower
     pairs = (
-        (body.shoulder, body.elbow, (0.037, 0.034, 0.027), (1.0, 1.0), dict(cut=sleeve, fit=fit)),
-        (body.elbow, body.wrist, (0.027, 0.027, 0.018), (1.0, 1.0), dict(cut=sleeve - 1, fit=fit)),
-        (body.wrist, body.hand, (0.015, 0.021, 0.013), (1.0, 1.0), {}),
-        (body.hip, body.knee, (0.060, 0.056, 0.039), (1.0, 1.0), dict(cut=trouser, fit=loose)),
-        (body.knee, body.ankle, (0.039, 0.040, 0.023), (1.0, 1.0), dict(cut=trouser - 1, fit=loose * 1.2)),
+        (body.shoulder, body.elbow, (0.037, 0.034, 0.027), {"cut": sleeve, "fit": fit}),
+        (body.elbow, body.wrist, (0.027, 0.027, 0.018), {"cut": sleeve - 1, "fit": fit}),
+        (body.wrist, body.hand, (0.015, 0.021, 0.013), {}),
+        (body.hip, body.knee, (0.060, 0.056, 0.039), {"cut": trouser, "fit": loose}),
+        (body.knee, body.ankle, (0.039, 0.040, 0.023), {"cut": trouser - 1, "fit": loose * 1.2}),
     )
-    for start, end, width, cap, cloth in pairs:
+    for start, end, width, cloth in pairs:
+        scaled = tuple(value * build for value in width)
         for side in (0, 1):
-            scaled = tuple(value * build for value in width)
-            ends = (scaled[0] * cap[0], scaled[2] * cap[1])
-            yield _solid(start[:, side], end[:, side], scaled, ends, **cloth)
+            yield _solid(start[:, side], end[:, side], scaled, (scaled[0], scaled[2]), **cloth)
     for side in (0, 1):
-        heel = body.ankle[:, side] * 1.0 - 0.18 * (body.toe[:, side] - body.ankle[:, side]) * torch.tensor([1, 0, 1.0])
+        heel = body.ankle[:, side] - 0.18 * (body.toe - body.ankle)[:, side] * torch.tensor([1.0, 0.0, 1.0])
         yield _solid(heel + _offset(0.018), body.toe[:, side], (0.028, 0.027, 0.021), (0.027, 0.02), bulge=1.1)
 
 

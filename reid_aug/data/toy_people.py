@@ -144,7 +144,7 @@ def _draw_clothes(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def _draw_prints(rng: np.random.Generator, coat: bool, cloth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Front and back print [2, 5] and their colours [2, 3]; a coat shows the shirt under it instead of a front print."""
+    """Front and back print [2, 5] and their colours [2, 3]; an open coat shows the shirt under it."""
     prints, colours = np.zeros((2, 5)), np.zeros((2, 3))
     for face, chance in enumerate((0.4, 0.4)):
         half_width, half_height = rng.uniform(0.03, 0.06), rng.uniform(0.02, 0.06)
