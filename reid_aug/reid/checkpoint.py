@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
-from reid_aug.config import ReidConfig, load_config, save_config
+from reid_aug.config import ReidConfig, save_config
 from reid_aug.errors import CheckpointError, OutputError
 from reid_aug.records import Samples, Schedule
 from reid_aug.reid.model import CONFIG_NAME, WEIGHTS_NAME
 from reid_aug.reid.weights import replace_file
 
 CHECKPOINT_NAME = "checkpoint.pt"
-RUN_NAME = "run.json"  # digests of what the run is trained on
+RUN_NAME = "run.json"  # the configuration, and digests of what the run is trained on
 
 
 class RunFolder:
@@ -41,12 +41,13 @@ class RunFolder:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if (self.folder / RUN_NAME).is_file():
-                self._compare(config, identity)
-                return
-            if any(self.folder.iterdir()):
+                self._compare(identity)
+            elif any(not path.name.startswith(".") for path in self.folder.iterdir()):
                 raise OutputError(f"{self.folder}: holds files that are no re-ID run. Name a new or an empty folder.")
+            else:
+                lines = json.dumps(identity, indent=1)
+                replace_file(self.folder / RUN_NAME, lambda path: path.write_text(lines, encoding="utf-8"))
             replace_file(self.folder / CONFIG_NAME, lambda path: save_config(config, path))
-            replace_file(self.folder / RUN_NAME, lambda path: path.write_text(json.dumps(identity), encoding="utf-8"))
         except OSError as error:
             raise OutputError(f"{self.folder}: cannot be written ({error.strerror}). Name another folder.") from None
 
@@ -76,11 +77,12 @@ class RunFolder:
     def drop_checkpoint(self) -> None:
         self._checkpoint.unlink(missing_ok=True)
 
-    def _compare(self, config: ReidConfig, identity: dict[str, str]) -> None:
-        present = load_config(ReidConfig, self.folder / CONFIG_NAME)
-        differing = list(_differences(present.model_dump(mode="json"), config.model_dump(mode="json")))
-        stored = json.loads((self.folder / RUN_NAME).read_text(encoding="utf-8"))
-        differing += [name for name in identity if stored.get(name) != identity[name]]
+    def _compare(self, identity: dict[str, Any]) -> None:
+        try:
+            present = json.loads((self.folder / RUN_NAME).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise OutputError(f"{self.folder / RUN_NAME}: not JSON ({error}). Name another folder.") from None
+        differing = list(_differences(present, identity))
         if differing:
             raise OutputError(
                 f"{self.folder}: holds another run; different here: {', '.join(differing)}. Name another folder, or "
@@ -88,11 +90,12 @@ class RunFolder:
             )
 
 
-def _identity(config: ReidConfig, train: Samples, synthetic: Samples | None, schedule: Schedule) -> dict[str, str]:
+def _identity(config: ReidConfig, train: Samples, synthetic: Samples | None, schedule: Schedule) -> dict[str, Any]:
     return {
         "training images": _digest(f"{sample.name} {sample.pid}" for sample in train),
         "generated images": _digest(f"{sample.name} {sample.pid}" for sample in synthetic or ()),
         "schedule": _digest(repr(schedule(iteration)) for iteration in range(config.training.iterations)),
+        **config.model_dump(mode="json"),
     }
 
 
@@ -102,7 +105,8 @@ def _digest(lines: Iterable[str]) -> str:
 
 def _differences(present: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> Iterable[str]:
     for key, value in wanted.items():
-        if isinstance(value, dict):
-            yield from _differences(present[key], value, f"{prefix}{key}.")
-        elif present[key] != value:
-            yield f"{prefix}{key} ({present[key]!r} there, {value!r} asked for)"
+        there = present.get(key)
+        if isinstance(value, dict) and isinstance(there, dict):
+            yield from _differences(there, value, f"{prefix}{key}.")
+        elif there != value:
+            yield f"{prefix}{key} ({there!r} there, {value!r} asked for)"

@@ -29,7 +29,6 @@ class _Deployed(nn.Module):
         return F.normalize(self.model(normalise(images)))
 
 
-@torch.inference_mode()
 def export_onnx(model: ReidModel, path: str | Path) -> None:
     """Write ``path``: ``images`` uint8 [B, 3, H, W] RGB at the model's size to ``features`` [B, D], L2-normalised.
 
@@ -45,14 +44,13 @@ def export_onnx(model: ReidModel, path: str | Path) -> None:
     except ImportError as error:
         raise MissingDependencyError(f"ONNX export needs {error.name}: pip install onnx onnxruntime") from None
     path = Path(path)
-    deployed = _Deployed(model).eval()
-    device = next(model.parameters()).device
+    training, device = model.training, next(model.parameters()).device
     rng = np.random.default_rng(0)
     images = torch.from_numpy(rng.integers(0, 256, (2, 3, *model.config.image_size), dtype=np.uint8))
-    training = model.training
-    model.cpu().eval()
+    deployed = _Deployed(model.cpu()).eval()
     try:
-        expected = deployed(images).numpy()
+        with torch.inference_mode():
+            expected = deployed(images).numpy()
         replace_file(path, lambda temporary: _write(deployed, images, temporary, onnxruntime, expected, path))
     finally:
         model.to(device).train(training)

@@ -12,7 +12,6 @@ from reid_aug.reid.model import ReidModel
 from reid_aug.reid.transforms import normalise, resize
 
 
-@torch.inference_mode()
 def extract_features(
     model: ReidModel, images: ImageSource, batch_size: int = 256, device: str | torch.device | None = None
 ) -> Tensor:
@@ -29,13 +28,14 @@ def extract_features(
     """
     device = next(model.parameters()).device if device is None else torch.device(device)
     training = model.training
-    model.to(device, memory_format=torch.channels_last).eval()
+    model.to(device, memory_format=torch.channels_last).eval()  # in inference mode this would end its training
     features = torch.empty(len(images), model.dimension)
     try:
-        for start in range(0, len(images), batch_size):
-            indices = np.arange(start, min(start + batch_size, len(images)))
-            batch = resize(images.batch(indices).to(device), model.config.image_size)
-            features[start : start + len(indices)] = F.normalize(model(normalise(batch)).float()).cpu()
+        with torch.inference_mode():
+            for start in range(0, len(images), batch_size):
+                indices = np.arange(start, min(start + batch_size, len(images)))
+                batch = resize(images.batch(indices).to(device), model.config.image_size)
+                features[start : start + len(indices)] = F.normalize(model(normalise(batch)).float()).cpu()
     finally:
         model.train(training)
     return features

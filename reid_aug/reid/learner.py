@@ -54,7 +54,7 @@ class Learner:
         average = get_ema_multi_avg_fn(settings.ema_decay) if settings.ema_decay is not None else None
         self._average = AveragedModel(model, multi_avg_fn=average, use_buffers=True) if average else None
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        optimiser = torch.optim.Adam(trained, settings.learning_rate, weight_decay=settings.weight_decay)
+        optimiser = torch.optim.Adam(trained, settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
         self._model, self._optimiser = self._accelerator.prepare(model, optimiser)
         self._centers = self._center_optimiser = None
         if config.loss.center_weight > 0:

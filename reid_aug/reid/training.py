@@ -71,7 +71,7 @@ def train_reid(
             run.claim(config, train, synthetic, schedule)
         learner.wait()
         if run.finished:
-            return load_model(run.folder)
+            return load_model(run.folder).to(learner.device)
         if (checkpoint := run.load()) is not None:
             start = checkpoint["iteration"]
             learner.load_state(checkpoint["learner"])

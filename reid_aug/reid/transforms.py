@@ -122,10 +122,11 @@ def _change_colours(images: Tensor, factors: Tensor) -> Tensor:
 
 
 def _erase(images: Tensor, rectangles: Tensor) -> Tensor:
+    """In place, which also keeps the memory format."""
     height, width = images.shape[-2:]
     top, left, tall, wide = rectangles[:, :, None].unbind(dim=1)
     rows = torch.arange(height, device=images.device)
     columns = torch.arange(width, device=images.device)
     inside_rows = (rows >= top) & (rows < top + tall)
     inside_columns = (columns >= left) & (columns < left + wide)
-    return images.masked_fill((inside_rows[:, :, None] & inside_columns[:, None, :])[:, None], 0.0)
+    return images.masked_fill_((inside_rows[:, :, None] & inside_columns[:, None, :])[:, None], 0.0)
