@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reid_aug.errors import ReidAugError
+from reid_aug.errors import OutputError, ReidAugError
+
+if TYPE_CHECKING:
+    from reid_aug.data.market1501 import Market1501
+    from reid_aug.records import Samples
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Pose-guided diffusion augmentation for re-ID.")
 data_app = typer.Typer(no_args_is_help=True, help="Make and check data sets.")
-evaluate_app = typer.Typer(no_args_is_help=True, help="Score a re-ID model or a generator.")
+evaluate_app = typer.Typer(no_args_is_help=True, help="Score a re-ID model.")
+pose_app = typer.Typer(no_args_is_help=True, help="Find key points.")
 bench_app = typer.Typer(no_args_is_help=True, help="Measure speed against a named alternative, in one run.")
 app.add_typer(data_app, name="data")
+app.add_typer(pose_app, name="pose")
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(bench_app, name="bench")
 
 Data = Annotated[Path, typer.Option(help="Market-1501 folder (bounding_box_train, bounding_box_test, query).")]
 Keypoints = Annotated[
-    Optional[Path], typer.Option(help="Key-point CSV; by default market-annotation-*.csv in the data folder.")
+    Path | None, typer.Option(help="Key-point CSV; by default market-annotation-*.csv in the data folder.")
 ]
 Fraction = Annotated[float, typer.Option(help="Share of the training images, (0, 1].")]
 Seed = Annotated[int, typer.Option(help="Seed of the subset and of everything drawn at random.")]
+TrainingSeed = Annotated[
+    int | None, typer.Option(help="Seed of the subset (0 by default) and of training (the configuration's by default).")
+]
 Out = Annotated[Path, typer.Option(help="Folder for the output; run the same command again to resume.")]
 Settings = Annotated[
-    Optional[list[str]], typer.Option("--set", help="Override of the configuration, e.g. training.iterations=800.")
+    list[str] | None, typer.Option("--set", help="Override of the configuration, e.g. training.iterations=800.")
 ]
-Minutes = Annotated[Optional[float], typer.Option(help="Stop after this long; the next run goes on from there.")]
+Minutes = Annotated[float | None, typer.Option(help="Stop after this long; the next run goes on from there.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be decoded.")]
 
 
@@ -44,14 +54,21 @@ class Poses(str, Enum):
 
 def main() -> None:
     """Entry point: our errors become one message and status 2."""
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")  # it warns of how its own loader is called
     warnings.filterwarnings("ignore", category=FutureWarning, module="diffusers")
+    warnings.showwarning = lambda message, *_: complain(f"warning: {message}", "yellow")
     try:
         app()
     except ReidAugError as error:
-        from rich.console import Console
-
-        Console(stderr=True).print(f"error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+        complain(f"error: {error}", "bold red")
         sys.exit(2)
+
+
+def complain(text: str, style: str) -> None:
+    """Print on the error stream."""
+    from rich.console import Console
+
+    Console(stderr=True).print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def say(text: object) -> None:
@@ -99,19 +116,46 @@ def toy(
 
 
 @data_app.command()
-def check(
-    data: Annotated[Path, typer.Argument(help="Market-1501 folder.")], keypoints: Keypoints = None
-) -> None:
+def check(data: Annotated[Path, typer.Argument(help="Market-1501 folder.")], keypoints: Keypoints = None) -> None:
     """Read every image and key point of a data set and say what is there.
 
     Example: reid-aug data check data/Market-1501-v15.09.15
     """
     from reid_aug.data.check import check_market1501
 
-    report = check_market1501(data, keypoints)
+    report = check_market1501(data, _csv(keypoints))
     say(report.table())
     if report.undecodable:
         raise typer.Exit(2)
+
+
+@pose_app.command()
+def extract(
+    images: Annotated[Path, typer.Argument(help="Folder of person images, e.g. bounding_box_train.")],
+    out: Annotated[Path, typer.Option(help="Key-point CSV to write.")],
+    model: Annotated[
+        Path | None, typer.Option(help="RTMPose model as ONNX; by default rtmlib downloads its own, once.")
+    ] = None,
+) -> None:
+    """Find the 18 key points of every image by RTMPose, and write them as the field's CSV.
+
+    Example: reid-aug pose extract data/market/bounding_box_train --out data/market/market-annotation-train.csv
+    """
+    from reid_aug.data.images import Images
+    from reid_aug.data.keypoints import write_keypoints
+    from reid_aug.data.market1501 import list_images
+    from reid_aug.pose.estimate import estimate_poses
+    from reid_aug.progress import Bars
+    from reid_aug.records import Samples
+
+    if out.exists():
+        raise OutputError(f"{out}: is there already. Name another file, or remove it.")
+    samples = Samples(list_images(images))
+    with Bars() as bars:
+        poses = estimate_poses(Images(samples), model, progress=lambda done, total: bars("poses", done, total))
+    found = {sample.name: pose for sample, pose in zip(samples, poses) if pose.visible.any()}
+    write_keypoints(out, found)
+    say(f"{out}: key points of {len(found):,} images; no joint found in {len(samples) - len(found):,}")
 
 
 # --- generators ---------------------------------------------------------------------------------------------------
@@ -121,11 +165,11 @@ def check(
 def train_generator_command(
     config: Annotated[Path, typer.Argument(help="Generator configuration, e.g. configs/generator/pidm_market.yaml.")],
     data: Data,
-    out: Out,
+    out: Annotated[Path, typer.Option(help="Folder of the run, which --resume continues; then the generator's.")],
     keypoints: Keypoints = None,
     fraction: Fraction = 1.0,
-    seed: Seed = 0,
-    pairs: Annotated[Optional[Path], typer.Option(help="CSV of from,to pairs instead of all usable ones.")] = None,
+    seed: TrainingSeed = None,
+    pairs: Annotated[Path | None, typer.Option(help="CSV of from,to pairs instead of all usable ones.")] = None,
     settings: Settings = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out exactly.")] = False,
     minutes: Minutes = None,
@@ -141,9 +185,9 @@ def train_generator_command(
     from reid_aug.generators.training import train_generator
     from reid_aug.progress import Bars
 
-    resolved = load_config(GeneratorConfig, config, settings or ())
-    subset = _subset(data, keypoints, fraction, seed, skip_bad)
-    chosen = make_pairs(subset) if pairs is None else read_pairs(pairs)
+    resolved = load_config(GeneratorConfig, config, _overrides(settings, seed))
+    subset = _subset(data, keypoints, fraction, seed or 0, skip_bad)
+    chosen = make_pairs(subset) if pairs is None else read_pairs(pairs, subset)
     total = resolved.training.iterations
     with Bars() as bars:
         train_generator(
@@ -163,14 +207,14 @@ def train_generator_command(
 def generate_command(
     data: Data,
     out: Out,
-    generator: Annotated[str, typer.Option(help="Generator folder, pidm_toy, or training-free: warp, copies.")] = "warp",
+    generator: Annotated[str, typer.Option(help="Generator folder, pidm_toy, warp or copies.")] = "warp",
     keypoints: Keypoints = None,
     fraction: Fraction = 1.0,
     seed: Seed = 0,
     per_identity: Annotated[int, typer.Option(help="Images for each identity.")] = 8,
     poses: Annotated[Poses, typer.Option(help="How target poses are chosen.")] = Poses.random,
-    steps: Annotated[Optional[int], typer.Option(help="Sampling steps; the generator's own by default.")] = None,
-    sampler: Annotated[Optional[str], typer.Option(help="Any diffusers scheduler class.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Sampling steps; the generator's own by default.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="Any diffusers scheduler class.")] = None,
     batch_size: Annotated[int, typer.Option(help="Images at once.")] = 64,
     skip_bad: SkipBad = False,
 ) -> None:
@@ -201,6 +245,7 @@ def filter_command(
     fraction: Fraction = 1.0,
     seed: Seed = 0,
     min_margin: Annotated[float, typer.Option(help="Least similarity to the own identity less that to another.")] = 0.0,
+    skip_bad: SkipBad = False,
 ) -> None:
     """Keep the generated images that are still the same person; write why into the manifest.
 
@@ -211,7 +256,7 @@ def filter_command(
     from reid_aug.reid.model import load_model
     from reid_aug.study.recipe import filter_generated
 
-    subset = _subset(data, keypoints, fraction, seed)
+    subset = _subset(data, keypoints, fraction, seed, skip_bad)
     counts = filter_generated(Store.open(store), load_model(judge), subset, FilterConfig(min_margin=min_margin))
     say(f"{store}: kept {counts['keep']}, refused {counts['reject']}; reasons in {store / 'manifest.jsonl'}")
 
@@ -225,8 +270,8 @@ def train_reid_command(
     data: Data,
     out: Out,
     fraction: Fraction = 1.0,
-    seed: Seed = 0,
-    store: Annotated[Optional[Path], typer.Option(help="Generated set to mix in.")] = None,
+    seed: TrainingSeed = None,
+    store: Annotated[Path | None, typer.Option(help="Generated set to mix in.")] = None,
     schedule: Annotated[str, typer.Option(help="none, concat, fixed_ratio, finetune or auxiliary.")] = "none",
     settings: Settings = None,
     skip_bad: SkipBad = False,
@@ -240,8 +285,8 @@ def train_reid_command(
     from reid_aug.progress import Bars
     from reid_aug.study.recipe import train_reid
 
-    resolved = load_config(ReidConfig, config, settings or ())
-    subset = _subset(data, None, fraction, seed, skip_bad)
+    resolved = load_config(ReidConfig, config, _overrides(settings, seed))
+    subset = _subset(data, None, fraction, seed or 0, skip_bad)
     with Bars() as bars:
         train_reid(
             subset,
@@ -259,18 +304,18 @@ def evaluate_reid(
     model: Annotated[Path, typer.Argument(help="Re-ID model folder.")],
     data: Data,
     rerank: Annotated[bool, typer.Option("--rerank", help="Also score with k-reciprocal re-ranking.")] = False,
+    skip_bad: SkipBad = False,
 ) -> None:
     """Rank-1, 5, 10, mAP and mINP on query and gallery.
 
     Example: reid-aug evaluate reid runs/standard --data data/market
     """
-    from reid_aug.data.market1501 import load_market1501
     from reid_aug.reid.model import load_model
     from reid_aug.study.recipe import Evaluation
     from reid_aug.study.tables import scores_table
 
-    evaluation = Evaluation(load_market1501(data))
     loaded = load_model(model)
+    evaluation = Evaluation(_market(data, None, skip_bad), loaded.config.image_size)
     rows = {"cosine": evaluation.scores(loaded)}
     if rerank:
         rows["re-ranked"] = evaluation.reranked_scores(loaded)
@@ -288,23 +333,24 @@ def sweep(
     keypoints: Keypoints = None,
     settings: Settings = None,
     minutes: Minutes = None,
+    skip_bad: SkipBad = False,
 ) -> None:
     """Run fractions x arms x seeds; cells already in results.jsonl are not run again.
 
     Example: reid-aug sweep configs/study/market1501_cpu.yaml --data data/market --out runs/market --minutes 120
     """
     from reid_aug.config import StudyConfig, load_config
-    from reid_aug.data.market1501 import load_market1501
     from reid_aug.progress import Bars
     from reid_aug.study.results import summarise, table
     from reid_aug.study.sweep import announcer, run_sweep
 
     resolved = load_config(StudyConfig, config, settings or ())
-    market = load_market1501(data, keypoints)
+    market = _market(data, keypoints, skip_bad)
     with Bars() as bars:
         results = run_sweep(resolved, market, out, minutes, bars, announcer(say))
-    say(table(summarise(results)))
-    say(f"results: {results.path}   page: reid-aug report {out} --data {data}")
+    if len(results):
+        say(table(summarise(results)))
+    say(f"results: {results.path} ({len(results)} cells)   page: reid-aug report {out} --data {data}")
 
 
 @app.command()
@@ -312,15 +358,15 @@ def report(
     study: Annotated[Path, typer.Argument(help="Folder of a study, as `reid-aug sweep` wrote it.")],
     data: Data,
     keypoints: Keypoints = None,
+    skip_bad: SkipBad = False,
 ) -> None:
     """Write the HTML page of a study: table, plot, generated images, ranked lists.
 
     Example: reid-aug report runs/market --data data/market
     """
-    from reid_aug.data.market1501 import load_market1501
     from reid_aug.study.pages import report_study
 
-    say(f"report: {report_study(study, load_market1501(data, keypoints))}")
+    say(f"report: {report_study(study, _market(data, keypoints, skip_bad))}")
 
 
 @bench_app.command("reid")
@@ -350,9 +396,28 @@ def bench_pose() -> None:
     say(facts_table("Toy Market-1501, drawn and written", bench_drawing()))
 
 
-def _subset(data: Path, keypoints: Path | None, fraction: float, seed: int, skip_bad: bool = False):
-    """The training subset that the options name."""
+# --- options ------------------------------------------------------------------------------------------------------
+
+
+def _market(data: Path, keypoints: Path | None, skip_bad: bool) -> Market1501:
+    """The data set that the options name."""
     from reid_aug.data.market1501 import load_market1501
+
+    return load_market1501(data, _csv(keypoints), skip_bad)
+
+
+def _subset(data: Path, keypoints: Path | None, fraction: float, seed: int, skip_bad: bool) -> Samples:
+    """The training subset that the options name."""
     from reid_aug.data.subsets import take_fraction
 
-    return take_fraction(load_market1501(data, keypoints, skip_bad=skip_bad).train, fraction, seed)
+    return take_fraction(_market(data, keypoints, skip_bad).train, fraction, seed)
+
+
+def _csv(keypoints: Path | None) -> Path | None:
+    """A key-point file where the user stands, or else, as it is, one in the data folder."""
+    return keypoints.absolute() if keypoints is not None and keypoints.exists() else keypoints
+
+
+def _overrides(settings: list[str] | None, seed: int | None) -> list[str]:
+    """``--seed`` as an override of the configuration, then those of ``--set``."""
+    return [*([] if seed is None else [f"training.seed={seed}"]), *(settings or ())]

@@ -26,7 +26,8 @@ class Bars:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
         ]
-        self._live = Progress(*columns, console=console, transient=True) if console.is_terminal else None
+        live = Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty())
+        self._live = live if console.is_terminal else None
         self._tasks: dict[str, int] = {}
         self._tenths: dict[str, int] = {}
 

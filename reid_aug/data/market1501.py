@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ def load_market1501(
         root: the folder with ``bounding_box_train``, ``bounding_box_test`` and ``query``.
         keypoints: key-point file or files, absolute or relative to ``root``, for images of any of the folders. None
             takes those of :data:`KEYPOINT_FILES` that ``root`` has.
-        skip_bad: decode every image once and leave out those that cannot be.
+        skip_bad: decode every image once and leave out those that cannot be; a warning lists them.
 
     Raises:
         DataError: a folder or key-point file is missing, empty or not in its form.
@@ -81,8 +82,10 @@ def load_market1501(
     root = Path(root)
     splits = list_splits(root)
     if skip_bad:
-        bad = set(find_undecodable([sample for samples in splits.values() for sample in samples]))
+        bad = dict.fromkeys(find_undecodable([sample for samples in splits.values() for sample in samples]))
         splits = {split: [s for s in samples if s.path not in bad] for split, samples in splits.items()}
+        if bad:
+            warnings.warn(f"left out, for they cannot be decoded: {', '.join(map(str, bad))}", stacklevel=2)
     poses = read_poses(root, keypoints)
     return Market1501(root, **{split: _samples(root, split, samples, poses) for split, samples in splits.items()})
 
@@ -97,10 +100,11 @@ def list_splits(root: Path) -> dict[str, list[Sample]]:
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder. Name the one that holds {', '.join(FOLDERS.values())}.")
-    return {split: _list_folder(root / folder) for split, folder in FOLDERS.items()}
+    return {split: list_images(root / folder) for split, folder in FOLDERS.items()}
 
 
-def _list_folder(folder: Path) -> list[Sample]:
+def list_images(folder: Path) -> list[Sample]:
+    """Every image of one folder, sorted by name; raises as :func:`list_splits` does."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder. Market-1501 has {', '.join(FOLDERS.values())}; unpack it whole.")
     paths = sorted(

@@ -97,11 +97,11 @@ def train_from_scratch(out: Path, progress: Progress) -> Path:
     total = config.training.iterations
     train_generator(
         people,
-        Images(people),
+        Images(people, config.model.image_size),
         make_pairs(people),
         config,
         folder,
-        resume=folder.exists(),
+        resume=(folder / "train_config.yaml").exists(),
         progress=lambda done, loss: progress("train generator", done, total, f"loss {loss:.4f}"),
     )
     return folder

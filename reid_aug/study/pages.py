@@ -7,20 +7,22 @@ from pathlib import Path
 
 import torch
 
-from reid_aug.augment.store import Store
+from reid_aug.augment.store import MANIFEST, Store
 from reid_aug.config import GeneratorSource, StudyConfig, load_config
 from reid_aug.data.images import Images
 from reid_aug.data.market1501 import Market1501
 from reid_aug.data.subsets import take_fraction
+from reid_aug.errors import DataError
 from reid_aug.pose.batch import PoseBatch
 from reid_aug.pose.render import limb_image
 from reid_aug.records import Sample, Samples
-from reid_aug.reid.model import load_model
+from reid_aug.reid.model import WEIGHTS_NAME, load_model
 from reid_aug.reid.search import ranked_list
-from reid_aug.study.recipe import Evaluation, Study
+from reid_aug.study.cell import Study
 from reid_aug.study.report import Picture, write_report
 from reid_aug.study.results import Results
 from reid_aug.study.sheets import pair_sheet, ranked_sheet
+from reid_aug.study.sweep import check_data
 
 SHOWN = 8  # generated images a sheet
 QUERIES, RANKS = 3, 8  # ranked lists, and their length
@@ -30,10 +32,12 @@ def report_study(folder: str | Path, market: Market1501, caveats: tuple[str, ...
     """Write the page of the study in ``folder``; returns its path.
 
     Raises:
-        ConfigError: the folder holds no study.
-        DataError: it has no result yet.
+        DataError: the folder holds no study, one without a result yet, or one of another data set than ``market``.
     """
     folder = Path(folder)
+    if not (folder / "study.yaml").is_file():
+        raise DataError(f"{folder}: no study.yaml in it. Name a folder that `reid-aug sweep` wrote.")
+    check_data(folder, market)
     config = load_config(StudyConfig, folder / "study.yaml")
     study = Study(config, market, folder)
     stages = folder / "stages.json"
@@ -68,7 +72,7 @@ def generated_sheets(study: Study) -> list[Picture]:
     subset = take_fraction(study.market.train, fraction, seed)
     for arm in study.config.arms:
         folder = study.folder("generated", arm, fraction, seed)
-        if folder.exists():
+        if (folder / MANIFEST).exists():
             sheet = store_sheet(Store.open(folder), subset, study.market.train)
             pictures.append(Picture(f"{arm}: {fraction:.0%} of the training images, seed {seed}", sheet))
     return pictures
@@ -94,15 +98,14 @@ def store_sheet(store: Store, sources: Samples, known: Samples):
 def ranked_lists(study: Study) -> list[Picture]:
     """The nearest gallery images of a few queries, by each arm's model at the first fraction and seed."""
     fraction, seed = study.config.fractions[0], study.config.seeds[0]
-    evaluation = Evaluation(study.market)
     query, gallery = study.market.query, study.market.gallery
     chosen = [int(index) for index in torch.linspace(0, len(query) - 1, QUERIES)]
     pictures = []
     for arm in study.config.arms:
         folder = study.folder("reid", arm, fraction, seed)
-        if not (folder / "model.safetensors").exists():
+        if not (folder / WEIGHTS_NAME).exists():
             continue
-        query_features, gallery_features = evaluation.features(load_model(folder))
+        query_features, gallery_features = study.evaluation.features(load_model(folder))
         ranked = ranked_list(
             query_features[chosen], query.pids[chosen], query.camids[chosen],
             gallery_features, gallery.pids, gallery.camids, k=RANKS,
@@ -110,8 +113,8 @@ def ranked_lists(study: Study) -> list[Picture]:
         for position, row in zip(chosen, ranked):
             row = row[row >= 0]
             hits = (gallery.pids[row] == query.pids[position]).tolist()
-            query_images, gallery_images = evaluation.images
-            sheet = ranked_sheet(query_images.batch([position])[0], gallery_images.batch(row), hits)
+            shown = Images(query.at([position]) + gallery.at(row)).batch(range(1 + len(row)))
+            sheet = ranked_sheet(shown[0], shown[1:], hits)
             pictures.append(Picture(f"{arm}: query {query[position].name}", sheet))
     return pictures
 

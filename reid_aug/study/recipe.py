@@ -3,15 +3,14 @@
     subset ---> plan ---> generate ---> store ---> identity filter ---> schedule ---> re-ID training ---> scores
     (D_tr)      (augment)                          (judged by the standard arm's model)
 
-:func:`augment` and :func:`train_reid` are the two halves a researcher calls; :func:`run_cell` is one cell of a study
-made of them.
+:func:`augment` and :func:`train_reid` are the two halves a researcher calls; ``study.cell`` makes a cell of a study
+of them, and ``study.sweep`` runs the cells.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,38 +23,23 @@ from reid_aug.augment.plan import make_plan
 from reid_aug.augment.schedule import make_schedule
 from reid_aug.augment.store import Store
 from reid_aug.augment.training_free import CopyAugmenter, WarpAugmenter
-from reid_aug.config import (
-    ArmConfig,
-    AugmentConfig,
-    FilterConfig,
-    GeneratorSource,
-    ReidConfig,
-    ScheduleConfig,
-    StudyConfig,
-    build_config,
-)
+from reid_aug.config import AugmentConfig, FilterConfig, ReidConfig, ScheduleConfig, build_config
 from reid_aug.data.images import Images
 from reid_aug.data.market1501 import Market1501
-from reid_aug.data.pairs import make_pairs
-from reid_aug.data.subsets import take_fraction
-from reid_aug.generators.pipeline import load_generator
-from reid_aug.generators.training import train_generator
+from reid_aug.errors import ConfigError
+from reid_aug.generators.pipeline import PosePipeline, load_generator
 from reid_aug.records import Samples
 from reid_aug.reid import training
 from reid_aug.reid.evaluate import Scores, evaluate, evaluate_distances
 from reid_aug.reid.features import extract_features
 from reid_aug.reid.model import ReidModel
 from reid_aug.reid.rerank import k_reciprocal
-from reid_aug.study.results import Cell, Result, versions
 
 Progress = Callable[[str, int, int, str], None]  # stage, done, total, a note such as the loss
 
 
 def silent(stage: str, done: int, total: int, note: str = "") -> None:
     """The progress callback of those who want none."""
-
-
-# --- the two halves -----------------------------------------------------------------------------------------------
 
 
 def augment(
@@ -90,7 +74,7 @@ def augment(
     generate(
         plan,
         samples,
-        Images(samples),
+        Images(samples, image_size_of(pipe)),
         pipe,
         store,
         config.batch_size,
@@ -108,9 +92,15 @@ def open_augmenter(name: str) -> PoseTransfer:
     return training_free[name]() if name in training_free else load_generator(name)
 
 
+def image_size_of(pipe: PoseTransfer) -> tuple[int, int]:
+    """(height, width) that a generator takes; what needs no training takes any, so the data set's usual 128x64."""
+    return tuple(pipe.config.image_size) if isinstance(pipe, PosePipeline) else (128, 64)
+
+
 def filter_generated(store: Store, judge: ReidModel, real: Samples, config: FilterConfig) -> dict[str, int]:
     """Judge a store by a re-ID model; returns how many images it kept and refused."""
-    return filter_store(store, lambda samples: extract_features(judge, Images(samples)), real, config)
+    size = judge.config.image_size
+    return filter_store(store, lambda samples: extract_features(judge, Images(samples, size)), real, config)
 
 
 @dataclass(frozen=True)
@@ -143,37 +133,50 @@ def train_reid(
         progress: called as training goes on.
 
     Raises:
-        ConfigError: an unknown policy, or one that needs a store that is not given.
+        ConfigError: an unknown policy, one that needs a store that is not given, or a store that it does not use.
         OutputError: ``out`` holds another run.
     """
     config = config or ReidConfig()
     if isinstance(schedule, str):
         schedule = build_config(ScheduleConfig, {"policy": schedule}, where="schedule")
-    synthetic = None if store is None or schedule.policy == "none" else store.samples()
-    total = config.training.iterations
+    _check_store(schedule, store)
+    config = training.in_iterations(config, samples.pids)
+    size, total = config.model.image_size, config.training.iterations
+    synthetic = None if store is None else store.samples()
     model = training.train_reid(
         samples,
-        Images(samples),
+        Images(samples, size),
         make_schedule(schedule, total, config.training.images),
         config,
         out,
         synthetic,
-        None if synthetic is None else Images(synthetic),
+        None if synthetic is None else Images(synthetic, size),
         progress=lambda done, loss: progress("train re-ID", done, total, f"loss {loss:.3f}"),
     )
-    return TrainedReid(model, None if eval_on is None else Evaluation(eval_on).scores(model))
+    return TrainedReid(model, None if eval_on is None else Evaluation(eval_on, size).scores(model))
+
+
+def _check_store(schedule: ScheduleConfig, store: Store | None) -> None:
+    if store is None and schedule.policy != "none":
+        raise ConfigError(f"schedule: {schedule.policy} mixes in generated images, but no store is given. Give one.")
+    if store is not None and schedule.policy == "none":
+        raise ConfigError(
+            f"schedule: none uses real images alone, but the store {store.folder} is given. Leave it out, or name a "
+            "schedule such as fixed_ratio."
+        )
 
 
 class Evaluation:
-    """Query and gallery of a data set, decoded once however many models are scored."""
+    """Query and gallery of a data set, decoded once however many models of one image size are scored."""
 
-    def __init__(self, market: Market1501):
+    def __init__(self, market: Market1501, image_size: tuple[int, int]):
         self.market = market
+        self.image_size = image_size
 
     @cached_property
     def images(self) -> tuple[Images, Images]:
         """Of query and gallery."""
-        return Images(self.market.query), Images(self.market.gallery)
+        return Images(self.market.query, self.image_size), Images(self.market.gallery, self.image_size)
 
     def features(self, model: ReidModel) -> tuple[torch.Tensor, torch.Tensor]:
         """Of query and gallery, [Q, D] and [G, D], rows of length 1."""
@@ -191,152 +194,3 @@ class Evaluation:
         query, gallery = self.market.query, self.market.gallery
         distances = k_reciprocal(*self.features(model))
         return evaluate_distances(distances, query.pids, query.camids, gallery.pids, gallery.camids)
-
-
-# --- one cell of a study ------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Study:
-    """What the cells of a study share.
-
-    Attributes:
-        config: fractions, arms, seeds, recipe.
-        market: the data set.
-        out: folder of the study; every stage has its own folder in it and resumes there.
-        progress: called by every stage.
-        seconds: time spent by stage, summed over the cells run so far.
-    """
-
-    config: StudyConfig
-    market: Market1501
-    out: Path
-    progress: Progress = silent
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @cached_property
-    def evaluation(self) -> Evaluation:
-        """Query and gallery."""
-        return Evaluation(self.market)
-
-    def cell(self, arm: str, fraction: float, seed: int) -> Cell:
-        """What identifies this cell in the results."""
-        reid, settings = self.config.reid, self.config.arms[arm]
-        return Cell(
-            data_set=self.config.data_set,
-            fraction=fraction,
-            arm=arm,
-            generator=settings.generator or (settings.images if settings.images != "none" else None),
-            schedule=settings.schedule.policy,
-            seed=seed,
-            iterations=reid.training.iterations,
-            backbone=reid.model.backbone,
-            start=Path(reid.model.weights).name if reid.model.weights else "scratch",
-            image_size=reid.model.image_size,
-        )
-
-    def folder(self, kind: str, name: str, fraction: float, seed: int) -> Path:
-        """Where a stage of a cell keeps its files: generators, generated or reid."""
-        return self.out / kind / f"{name}-{round(100 * fraction)}-seed{seed}"
-
-    def timed(self, stage: str, call: Callable[[], Any]) -> Any:
-        """The value of ``call``; its time is added to the stage's."""
-        start = time.monotonic()
-        value = call()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - start
-        return value
-
-
-def run_cell(study: Study, arm: str, fraction: float, seed: int) -> Result:
-    """Subset, augmentation, training and evaluation of one arm at one fraction and seed."""
-    start = time.monotonic()
-    subset = take_fraction(study.market.train, fraction, seed)
-    settings = study.config.arms[arm]
-    store = None if settings.images == "none" else generated_set(study, arm, subset, fraction, seed)
-    model = reid_model(study, arm, subset, store, fraction, seed)
-    scores = study.timed("evaluate", lambda: study.evaluation.scores(model))
-    cell = study.cell(arm, fraction, seed)
-    return Result(
-        **cell.model_dump(),
-        rank1=scores.rank1,
-        rank5=scores.rank5,
-        rank10=scores.rank10,
-        mAP=scores.mAP,
-        mINP=scores.mINP,
-        seconds=time.monotonic() - start,
-        real_images=len(subset),
-        synthetic_images=0 if store is None else len(store.samples()),
-        versions=versions(),
-    )
-
-
-def generated_set(study: Study, arm: str, subset: Samples, fraction: float, seed: int) -> Store:
-    """The arm's extra images, filtered by the model that the standard arm trained on the same subset."""
-    settings = study.config.arms[arm]
-    pipe = augmenter(study, settings, subset, fraction, seed)
-    sampling = study.config.sampling
-    store = study.timed(
-        "generate",
-        lambda: augment(
-            subset,
-            pipe,
-            study.folder("generated", arm, fraction, seed),
-            sampling=sampling.model_dump() if sampling and settings.images == "generator" else None,
-            progress=study.progress,
-            **(settings.augment.model_dump() | {"seed": seed}),
-        ),
-    )
-    if settings.augment.filter is not None:
-        judge = reid_model(study, "standard", subset, None, fraction, seed)
-        study.timed("filter", lambda: filter_generated(store, judge, subset, settings.augment.filter))
-    return store
-
-
-def augmenter(study: Study, arm: ArmConfig, subset: Samples, fraction: float, seed: int) -> PoseTransfer:
-    """What draws the arm's images; a generator that is not trained yet is trained here."""
-    if arm.images != "generator":
-        return open_augmenter(arm.images)
-    source = study.config.generators[arm.generator]
-    if source.folder is not None:
-        return load_generator(source.folder)
-    return study.timed("train generator", lambda: trained_generator(study, arm.generator, source, subset, fraction, seed))
-
-
-def trained_generator(
-    study: Study, name: str, source: GeneratorSource, subset: Samples, fraction: float, seed: int
-) -> PoseTransfer:
-    """The study's own generator: one for each subset, or one for all that has seen the whole training set."""
-    whole = source.sees == "train"
-    samples = study.market.train if whole else subset
-    folder = study.out / "generators" / name if whole else study.folder("generators", name, fraction, seed)
-    if not (folder / "model_index.json").exists():
-        total = source.config.training.iterations
-        train_generator(
-            samples,
-            Images(samples),
-            make_pairs(samples),
-            source.config,
-            folder,
-            resume=folder.exists(),
-            progress=lambda done, loss: study.progress("train generator", done, total, f"loss {loss:.4f}"),
-        )
-    return load_generator(folder)
-
-
-def reid_model(
-    study: Study, arm: str, subset: Samples, store: Store | None, fraction: float, seed: int
-) -> ReidModel:
-    """The arm's re-ID model, trained or, if a run in its folder has finished, loaded."""
-    reid = study.config.reid
-    config = reid.model_copy(update={"training": reid.training.model_copy(update={"seed": seed})})
-    return study.timed(
-        "train re-ID",
-        lambda: train_reid(
-            subset,
-            store,
-            schedule=study.config.arms[arm].schedule,
-            config=config,
-            out=study.folder("reid", arm, fraction, seed),
-            progress=study.progress,
-        ).model,
-    )

@@ -1,0 +1,190 @@
+"""One cell of a study: an arm at a fraction and seed, each stage in its own folder so that a killed run goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from reid_aug.augment.generate import PoseTransfer
+from reid_aug.augment.store import Store
+from reid_aug.config import ArmConfig, GeneratorSource, StudyConfig
+from reid_aug.data.images import Images
+from reid_aug.data.market1501 import Market1501
+from reid_aug.data.pairs import make_pairs
+from reid_aug.data.subsets import take_fraction
+from reid_aug.generators.pipeline import load_generator
+from reid_aug.generators.training import train_generator
+from reid_aug.records import Samples
+from reid_aug.reid.model import WEIGHTS_NAME, ReidModel, load_model
+from reid_aug.study.recipe import (
+    Evaluation,
+    Progress,
+    augment,
+    filter_generated,
+    open_augmenter,
+    silent,
+    train_reid,
+)
+from reid_aug.study.results import Cell, Result, versions
+
+
+@dataclass
+class Study:
+    """What the cells of a study share.
+
+    Attributes:
+        config: fractions, arms, seeds, recipe.
+        market: the data set.
+        out: folder of the study; every stage has its own folder in it and resumes there.
+        progress: called by every stage.
+        seconds: time spent by stage, summed over the cells run so far.
+    """
+
+    config: StudyConfig
+    market: Market1501
+    out: Path
+    progress: Progress = silent
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        """Query and gallery."""
+        return Evaluation(self.market, self.config.reid.model.image_size)
+
+    def cell(self, arm: str, fraction: float, seed: int) -> Cell:
+        """What identifies this cell in the results."""
+        reid, settings = self.config.reid, self.config.arms[arm]
+        return Cell(
+            data_set=self.config.data_set,
+            fraction=fraction,
+            arm=arm,
+            generator=settings.generator or (settings.images if settings.images != "none" else None),
+            schedule=settings.schedule.policy,
+            seed=seed,
+            iterations=reid.training.iterations,
+            backbone=reid.model.backbone,
+            start=Path(reid.model.weights).name if reid.model.weights else "scratch",
+            image_size=reid.model.image_size,
+        )
+
+    def folder(self, kind: str, name: str, fraction: float, seed: int) -> Path:
+        """Where a stage of a cell keeps its files: generators, generated or reid."""
+        return self.out / kind / f"{name}-{round(100 * fraction)}-seed{seed}"
+
+    def timed(self, stage: str, call: Callable[[], Any]) -> Any:
+        """The value of ``call``; its time is added to the stage's."""
+        start = time.monotonic()
+        value = call()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - start
+        return value
+
+
+def run_cell(study: Study, arm: str, fraction: float, seed: int) -> Result:
+    """Subset, augmentation, training and evaluation of one arm at one fraction and seed."""
+    start = time.monotonic()
+    subset = take_fraction(study.market.train, fraction, seed)
+    settings = study.config.arms[arm]
+    store = None if settings.images == "none" else generated_set(study, arm, subset, fraction, seed)
+    model = reid_model(study, arm, subset, store, fraction, seed)
+    scores = study.timed("evaluate", lambda: study.evaluation.scores(model))
+    cell = study.cell(arm, fraction, seed)
+    return Result(
+        **cell.model_dump(),
+        rank1=scores.rank1,
+        rank5=scores.rank5,
+        rank10=scores.rank10,
+        mAP=scores.mAP,
+        mINP=scores.mINP,
+        seconds=time.monotonic() - start,
+        real_images=len(subset),
+        synthetic_images=0 if store is None else len(store.samples()),
+        versions=versions(),
+    )
+
+
+def generated_set(study: Study, arm: str, subset: Samples, fraction: float, seed: int) -> Store:
+    """The arm's extra images, filtered by the model that the standard arm trained on the same subset."""
+    settings = study.config.arms[arm]
+    pipe = augmenter(study, settings, subset, fraction, seed)
+    sampling = study.config.sampling
+    store = study.timed(
+        "generate",
+        lambda: augment(
+            subset,
+            pipe,
+            study.folder("generated", arm, fraction, seed),
+            sampling=sampling.model_dump() if sampling and settings.images == "generator" else None,
+            progress=study.progress,
+            **(settings.augment.model_dump() | {"seed": seed}),
+        ),
+    )
+    # A store that was judged stays as it was, so that a run resumed on another machine trains on the same images.
+    unfiltered = any(image.verdict == "unfiltered" for image in store.images)
+    if settings.augment.filter is not None and unfiltered:
+        judge = judge_of(study, subset, fraction, seed)
+        study.timed("filter", lambda: filter_generated(store, judge, subset, settings.augment.filter))
+    return store
+
+
+def judge_of(study: Study, subset: Samples, fraction: float, seed: int) -> ReidModel:
+    """The standard arm's model of this subset and seed, trained here if its cell was not run yet."""
+    folder = study.folder("reid", "standard", fraction, seed)
+    if (folder / WEIGHTS_NAME).exists():
+        return load_model(folder)
+    return reid_model(study, "standard", subset, None, fraction, seed)
+
+
+def augmenter(study: Study, arm: ArmConfig, subset: Samples, fraction: float, seed: int) -> PoseTransfer:
+    """What draws the arm's images; a generator that is not trained yet is trained here."""
+    if arm.images != "generator":
+        return open_augmenter(arm.images)
+    source = study.config.generators[arm.generator]
+    if source.folder is not None:
+        return load_generator(source.folder)
+    return study.timed(
+        "train generator", lambda: trained_generator(study, arm.generator, source, subset, fraction, seed)
+    )
+
+
+def trained_generator(
+    study: Study, name: str, source: GeneratorSource, subset: Samples, fraction: float, seed: int
+) -> PoseTransfer:
+    """The study's own generator: one for each subset, or one for all that has seen the whole training set."""
+    whole = source.sees == "train"
+    samples = study.market.train if whole else subset
+    folder = study.out / "generators" / name if whole else study.folder("generators", name, fraction, seed)
+    if not (folder / "model_index.json").exists():
+        total = source.config.training.iterations
+        train_generator(
+            samples,
+            Images(samples, source.config.model.image_size),
+            make_pairs(samples),
+            source.config,
+            folder,
+            resume=(folder / "train_config.yaml").exists(),
+            progress=lambda done, loss: study.progress("train generator", done, total, f"loss {loss:.4f}"),
+        )
+    return load_generator(folder)
+
+
+def reid_model(
+    study: Study, arm: str, subset: Samples, store: Store | None, fraction: float, seed: int
+) -> ReidModel:
+    """The arm's re-ID model, trained or, if a run in its folder has finished, loaded."""
+    reid = study.config.reid
+    config = reid.model_copy(update={"training": reid.training.model_copy(update={"seed": seed})})
+    return study.timed(
+        "train re-ID",
+        lambda: train_reid(
+            subset,
+            store,
+            schedule=study.config.arms[arm].schedule,
+            config=config,
+            out=study.folder("reid", arm, fraction, seed),
+            progress=study.progress,
+        ).model,
+    )
