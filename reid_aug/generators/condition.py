@@ -17,7 +17,8 @@ class Condition:
     Attributes:
         source: [B, S, 3, H, W] in [-1, 1]; S images of the same person.
         source_pose: B x S poses, those of one person next to each other.
-        target_pose: B poses.
+        target_pose: B poses; B x T for a denoiser that makes T images of a person at once, those of one person next
+            to each other.
     """
 
     source: torch.Tensor
@@ -58,3 +59,17 @@ class Encoded:
             torch.cat([part.keep_pose for part in parts]),
             torch.cat([part.keep_source for part in parts]),
         )
+
+    def lerp(self, other: Encoded, amount: torch.Tensor) -> Encoded:
+        """Between this condition (``amount`` [B] 0) and another of the same shapes (1).
+
+        What is not a real number, such as a map of body parts, cannot be mixed: it changes half way.
+        """
+
+        def mix(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+            weight = amount.to(first.device).reshape(-1, *[1] * (first.ndim - 1))
+            if first.is_floating_point():
+                return torch.lerp(first, second, weight.to(first.dtype))
+            return torch.where(weight < 0.5, first, second)
+
+        return replace(self, tensors={name: mix(first, other.tensors[name]) for name, first in self.tensors.items()})

@@ -17,23 +17,22 @@ from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 
 from reid_aug.config import SamplingConfig, build_config
 from reid_aug.errors import CheckpointError, ConfigError, DataError
-from reid_aug.generators.condition import Condition, Encoded
+from reid_aug.generators.condition import Encoded
 from reid_aug.generators.guidance import GUIDANCE
-from reid_aug.pose.batch import PoseBatch
-from reid_aug.records import Pose
-
+from reid_aug.generators.tasks import Blend, Poses, Request, Seeds, Sources, read_images, read_mask, read_request, slerp
 
 SHIPPED = Path(__file__).parents[1] / "weights"  # generators that come with the package, one folder each
 
 
 @dataclass
 class PoseTransferOutput(BaseOutput):
-    """Generated images: a list of PIL images, or uint8 [B, 3, H, W], as asked for."""
+    """Generated images, as asked for: PIL or uint8, in one row or person by person."""
 
-    images: list[Image.Image] | Tensor
+    images: list[Image.Image] | list[list[Image.Image]] | Tensor
 
 
 class PosePipeline(DiffusionPipeline):
@@ -74,36 +73,59 @@ class PosePipeline(DiffusionPipeline):
     @torch.inference_mode()
     def __call__(
         self,
-        source: Tensor | Sequence[Image.Image],
-        source_pose: Sequence[Pose],
-        target_pose: Sequence[Pose],
-        seeds: Sequence[int],
+        source: Sources | None,
+        source_pose: Poses | None,
+        target_pose: Poses,
+        seeds: Seeds,
         output_type: str = "pil",
+        reference: Sources | None = None,
+        mask: Tensor | None = None,
+        blend: Blend | None = None,
         **settings: Any,
     ) -> PoseTransferOutput:
-        """Generate one image for each source and target pose.
+        """Generate one image for each target pose.
 
         Args:
-            source: B images, uint8 [B, 3, H, W] or PIL (resized to the pipeline's size).
-            source_pose, target_pose: B poses each.
-            seeds: B seeds; image k depends on seed k and its own inputs, not on the rest of the batch.
-            output_type: "pil", or "uint8" for a [B, 3, H, W] tensor on the CPU.
+            source: B images, uint8 [B, 3, H, W] or PIL (resized to the pipeline's size). Several images of each person
+                are [B, S, 3, H, W] or B lists of PIL images; None makes people from their poses alone.
+            source_pose: B poses, or B lists of S; None without a source.
+            target_pose: B poses, or B lists of T to make T images of each person.
+            seeds: one for each target pose, in the same arrangement. Image k depends on seed k and its own inputs, not
+                on the rest of the batch; a system that makes a person's T images together (IMAGPose) lets these see
+                each other.
+            output_type: "pil", or "uint8" for a [B, 3, H, W] tensor on the CPU. Where target_pose holds lists, so do
+                the images: B lists of PIL images, or [B, T, 3, H, W].
+            reference, mask: masked appearance transfer. The reference (arranged as the images made) stays where the
+                mask, [H, W] or one for each image, in [0, 1], is 0.
+            blend: style interpolation with a second source. With a sampler that draws noise at every step, that noise
+                stays the first source's.
             **settings: ``sampler`` (any diffusers scheduler class), ``num_inference_steps``, ``guidance``,
                 ``guidance_scale`` such as ``{"pose": 2.0, "source": 2.0}``; the pipeline's own where left out.
 
         Raises:
-            DataError: unequal numbers of images, poses and seeds, or images of another size.
+            DataError: unequal numbers of images, poses and seeds, images or masks of another size, a pose outside its
+                image, more sources and poses than the system takes.
             ConfigError: unknown sampler, guidance or scale.
+            CheckpointError: sampling ends in values that are no numbers.
         """
         sampling = self._settings(settings)
         if output_type not in ("pil", "uint8"):
             raise ConfigError(f"`output_type`: {output_type!r} is unknown. Use pil or uint8.")
-        encoded = self._encode(source, source_pose, target_pose, seeds)
-        latents = self._sample(encoded, seeds, sampling)
-        images = (self.codec.decode(latents).float() * 127.5 + 127.5).round().to(torch.uint8).cpu()
-        if output_type == "uint8":
-            return PoseTransferOutput(images=images)
-        return PoseTransferOutput(images=[Image.fromarray(image) for image in images.permute(0, 2, 3, 1).numpy()])
+        request = self._request(source, source_pose, target_pose, seeds)
+        generators = [torch.Generator().manual_seed(seed) for seed in request.seeds]
+        noise, encoded = self._noise(generators), self._encode(request)
+        if blend is not None:
+            noise, encoded = self._blend(blend, target_pose, seeds, request, noise, encoded)
+        if not request.has_source:
+            encoded = encoded.kept(True, False)
+        kept = self._reference(reference, mask, len(noise))
+        images = self._decode(self._sample(encoded, noise, generators, sampling, kept))
+        pictures = images
+        if output_type == "pil":
+            pictures = [Image.fromarray(image) for image in images.permute(0, 2, 3, 1).numpy()]
+        if request.nested:
+            pictures = _by_person(pictures, len(images) // len(target_pose))
+        return PoseTransferOutput(images=pictures)
 
     def _settings(self, settings: Mapping[str, Any]) -> SamplingConfig:
         """Given settings over the pipeline's defaults; ``num_inference_steps`` is diffusers' name of ``steps``."""
@@ -116,65 +138,112 @@ class PosePipeline(DiffusionPipeline):
         make_sampler(sampling.sampler, self.scheduler)
         return sampling
 
-    def _encode(
-        self,
-        source: Tensor | Sequence[Image.Image],
-        source_pose: Sequence[Pose],
-        target_pose: Sequence[Pose],
-        seeds: Sequence[int],
-    ) -> Encoded:
-        height, width = self.config.image_size
-        if not torch.is_tensor(source):
-            source = torch.stack([_to_tensor(image, (height, width)) for image in source])
-        counts = {len(source), len(source_pose), len(target_pose), len(seeds)}
-        if len(counts) != 1:
-            raise DataError(
-                f"source, source_pose, target_pose, seeds: {len(source)}, {len(source_pose)}, {len(target_pose)} and "
-                f"{len(seeds)} given. Give one pose of each kind and one seed for each source image."
-            )
-        if source.dtype != torch.uint8 or tuple(source.shape[1:]) != (3, height, width):
-            raise DataError(
-                f"source: {source.dtype} {tuple(source.shape)}, expected torch.uint8 [B, 3, {height}, {width}]. "
-                "Resize the images, or pass PIL images."
-            )
-        device, dtype = self.device, self.denoiser.dtype
-        pixels = source.to(device=device, dtype=dtype) / 127.5 - 1
-        condition = Condition(
-            source=pixels[:, None],
-            source_pose=PoseBatch.stack(source_pose).scaled((height, width)).to(device),
-            target_pose=PoseBatch.stack(target_pose).scaled((height, width)).to(device),
-        )
-        return self.denoiser.encode(condition, self.codec)
+    def _request(self, source: Sources | None, source_pose: Poses | None, target_pose: Poses, seeds: Seeds) -> Request:
+        """The checked call; person by person for a denoiser with slots, else image by image."""
+        slots = getattr(self.denoiser, "slots", None)
+        request = read_request(source, source_pose, target_pose, seeds, tuple(self.config.image_size), slots)
+        return request.one_by_one() if slots is None else request
 
-    def _sample(self, encoded: Encoded, seeds: Sequence[int], sampling: SamplingConfig) -> Tensor:
+    def _encode(self, request: Request) -> Encoded:
+        return self.denoiser.encode(request.condition(self.device, self.denoiser.dtype), self.codec)
+
+    def _noise(self, generators: Sequence[torch.Generator]) -> Tensor:
+        """Drawn on the CPU, image by image, so that a seed gives the same image on every device."""
+        shape = self.codec.channels, *(side // self.codec.factor for side in self.config.image_size)
+        noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+        return noise.to(self.device, self.denoiser.dtype)
+
+    def _blend(
+        self, blend: Blend, target_pose: Poses, seeds: Seeds, request: Request, noise: Tensor, encoded: Encoded
+    ) -> tuple[Tensor, Encoded]:
+        """Start noise and condition on the way to the second source: slerp of the one, lerp of the other."""
+        second_seeds = seeds if blend.seeds is None else blend.seeds
+        second = self._request(blend.source, blend.source_pose, target_pose, second_seeds)
+        if not request.has_source or second.source.shape != request.source.shape:
+            raise DataError(
+                f"blend.source: {tuple(second.source.shape[:2])} people and images of each, the source has "
+                f"{tuple(request.source.shape[:2]) if request.has_source else 'none'}. Give equally many."
+            )
+        amounts = blend.amounts(len(target_pose))
+        second_noise = self._noise([torch.Generator().manual_seed(seed) for seed in second.seeds])
+        by_image = amounts.repeat_interleave(len(noise) // len(amounts))
+        by_condition = amounts.repeat_interleave(request.people // len(amounts))
+        return slerp(noise, second_noise, by_image), encoded.lerp(self._encode(second), by_condition)
+
+    def _reference(self, reference: Sources | None, mask: Tensor | None, count: int) -> tuple[Tensor, Tensor] | None:
+        """The latents that shine through, [N, C, h, w], and the mask on their grid, [N, 1, h, w]."""
+        if (reference is None) != (mask is None):
+            raise DataError("reference, mask: one given without the other. Masked appearance transfer needs both.")
+        if reference is None:
+            return None
+        size = tuple(self.config.image_size)
+        pixels, _ = read_images(reference, size, "reference")
+        if len(pixels) != count:
+            raise DataError(f"reference: {len(pixels)} images for the {count} that are made. Give each its own.")
+        pixels = pixels.to(self.device, self.denoiser.dtype) / 127.5 - 1
+        latents = self.codec.encode(pixels)
+        mask = functional.adaptive_avg_pool2d(read_mask(mask, count, size), latents.shape[-2:])
+        return latents, mask.to(latents)
+
+    def _sample(
+        self,
+        encoded: Encoded,
+        noise: Tensor,
+        generators: Sequence[torch.Generator],
+        sampling: SamplingConfig,
+        kept: tuple[Tensor, Tensor] | None,
+    ) -> Tensor:
         """The reverse process; all guidance branches go through the denoiser as one batch."""
-        device, dtype, channels = self.device, self.denoiser.dtype, self.codec.channels
-        grid = [side // self.codec.factor for side in self.config.image_size]
-        # Noise is drawn on the CPU, image by image, so that a seed gives the same image on every device.
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        noise = torch.stack([torch.randn(channels, *grid, generator=generator) for generator in generators])
+        channels = self.codec.channels
         guidance = GUIDANCE[sampling.guidance]
         scale = guidance.arguments(sampling.guidance_scale)
-        branches = Encoded.cat([encoded.kept(pose, source) for pose, source in guidance.branches])
+        # A condition that is not there makes some branches the same; each is evaluated once.
+        wanted = [(pose, source and bool(encoded.keep_source.any())) for pose, source in guidance.branches]
+        distinct = list(dict.fromkeys(wanted))
+        branches = Encoded.cat([encoded.kept(pose, source) for pose, source in distinct])
         scheduler = make_sampler(sampling.sampler, self.scheduler)
         try:
-            scheduler.set_timesteps(sampling.steps, device=device)
+            scheduler.set_timesteps(sampling.steps, device=noise.device)
         except ValueError as error:
-            raise ConfigError(f"`steps`: {sampling.sampler} cannot do {sampling.steps} ({error}). Ask for more.") from None
+            raise ConfigError(
+                f"`steps`: {sampling.sampler} cannot do {sampling.steps} ({error}). Ask for more."
+            ) from None
         takes_generator = "generator" in scheduler.step.__code__.co_varnames
-        extra = {"generator": generators} if takes_generator else {}
+        extra = {"generator": list(generators)} if takes_generator else {}
         takes_variance = getattr(scheduler.config, "variance_type", "") == "learned_range"
-        latents = noise.to(device, dtype) * scheduler.init_noise_sigma
+        latents = noise * scheduler.init_noise_sigma
         for timestep in self.progress_bar(scheduler.timesteps):
+            if kept is not None:  # y_t = m y_t + (1 - m) yref_t
+                reference = scheduler.add_noise(kept[0], noise, timestep.expand(len(noise)))
+                latents = torch.lerp(reference, latents, kept[1])
             inputs = scheduler.scale_model_input(latents, timestep)
-            inputs = inputs.repeat(len(guidance.branches), 1, 1, 1)
-            steps = timestep.expand(len(inputs))
-            outputs = self.denoiser(inputs, steps, branches).chunk(len(guidance.branches))
+            inputs = inputs.repeat(len(distinct), 1, 1, 1)
+            steps = timestep.long().expand(len(inputs))  # Euler's are whole numbers in float
+            outputs = self.denoiser(inputs, steps, branches).chunk(len(distinct))
+            outputs = [outputs[distinct.index(branch)] for branch in wanted]
             prediction = guidance.combine(*(output[:, :channels] for output in outputs), **scale)
             if takes_variance:
                 prediction = torch.cat([prediction, outputs[-1][:, channels:]], 1)
             latents = scheduler.step(prediction, timestep, latents, **extra).prev_sample
-        return latents
+        return latents if kept is None else torch.lerp(kept[0], latents, kept[1])
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        """uint8 [N, 3, H, W] on the CPU."""
+        broken = (~latents.isfinite()).flatten(1).any(1)
+        if broken.any():
+            index = int(broken.nonzero()[0])
+            raise CheckpointError(
+                f"image {index}: sampling ended in NaN or infinite values. Sample in float32 and with a moderate "
+                "guidance_scale; if that does not help, the weights are damaged: take an earlier checkpoint."
+            )
+        return (self.codec.decode(latents).float() * 127.5 + 127.5).round().to(torch.uint8).cpu()
+
+
+def _by_person(pictures: Tensor | list[Image.Image], count: int) -> Tensor | list[list[Image.Image]]:
+    """``count`` images a person, from all in one row."""
+    if torch.is_tensor(pictures):
+        return pictures.unflatten(0, (-1, count))
+    return [pictures[start : start + count] for start in range(0, len(pictures), count)]
 
 
 def make_sampler(name: str, process: Any) -> Any:
@@ -219,9 +288,3 @@ def load_generator(folder: str | Path, device: str | torch.device = "cpu") -> Po
     pipe.denoiser.to(memory_format=torch.channels_last)
     pipe.set_progress_bar_config(disable=True)
     return pipe
-
-
-def _to_tensor(image: Image.Image, size: tuple[int, int]) -> Tensor:
-    height, width = size
-    resized = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.array(resized)).permute(2, 0, 1)

@@ -4,7 +4,11 @@ import numpy as np
 import torch
 
 from reid_aug.config import GeneratorConfig, build_config
+from reid_aug.generators.autoencoder import make_codec
 from reid_aug.generators.condition import Condition
+from reid_aug.generators.objective import Objective
+from reid_aug.generators.pipeline import PosePipeline
+from reid_aug.generators.systems import build_denoiser
 from reid_aug.pose.batch import PoseBatch
 from reid_aug.records import Pose, Sample, Samples
 
@@ -45,6 +49,39 @@ def config(**sections) -> GeneratorConfig:
         "sampling": {"steps": 2, "guidance": "cumulative"},
     }  # fmt: skip
     return build_config(GeneratorConfig, {key: {**values[key], **sections.get(key, {})} for key in values})
+
+
+def untrained_pipe(settings: GeneratorConfig | None = None) -> PosePipeline:
+    """An untrained generator whose zero-initialised layers are random, so that every input matters."""
+    settings = config() if settings is None else settings
+    torch.manual_seed(0)
+    codec = make_codec(settings.model, training_set()[1].pixels)
+    denoiser = build_denoiser(settings.model, settings.noise, codec).eval()
+    with torch.no_grad():
+        for parameter in denoiser.parameters():
+            if not parameter.any():
+                parameter.normal_(0, 0.1)
+    scheduler = Objective(settings.noise).scheduler
+    made = PosePipeline(denoiser, codec, scheduler, settings.sampling.model_dump(), SIZE)
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def inputs(count: int = 3, seed: int = 0) -> dict:
+    """The arguments of a plain pose transfer."""
+    rng = np.random.default_rng(seed)
+    return {
+        "source": torch.from_numpy(rng.integers(0, 256, (count, 3, *SIZE), np.uint8)),
+        "source_pose": [pose(rng) for _ in range(count)],
+        "target_pose": [pose(rng) for _ in range(count)],
+        "seeds": list(range(100, 100 + count)),
+        "output_type": "uint8",
+    }
+
+
+def difference(first: torch.Tensor, second: torch.Tensor) -> int:
+    """Largest difference of two uint8 tensors, in grey levels."""
+    return (first.int() - second.int()).abs().max().item()
 
 
 class ArrayImages:

@@ -1,49 +1,23 @@
 import numpy as np
 import pytest
 import torch
-from generator_cases import SIZE, config, pose, training_set
+from generator_cases import SIZE, difference, inputs, untrained_pipe
 from PIL import Image
 
 from reid_aug.errors import CheckpointError, ConfigError, DataError
-from reid_aug.generators.autoencoder import make_codec
-from reid_aug.generators.objective import Objective
-from reid_aug.generators.pidm import PidmDenoiser
 from reid_aug.generators.pipeline import PosePipeline, load_generator
+
+SAMPLERS = (
+    "DDIMScheduler", "DDPMScheduler", "DPMSolverMultistepScheduler", "PNDMScheduler", "EulerDiscreteScheduler"
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def pipe() -> PosePipeline:
-    """An untrained generator whose zero-initialised layers are random, so that every input matters."""
-    torch.manual_seed(0)
-    settings = config()
-    codec = make_codec(settings.model, training_set()[1].pixels)
-    denoiser = PidmDenoiser.build(settings.model, settings.noise, codec).eval()
-    with torch.no_grad():
-        for parameter in denoiser.parameters():
-            if not parameter.any():
-                parameter.normal_(0, 0.1)
-    scheduler = Objective(settings.noise).scheduler
-    made = PosePipeline(denoiser, codec, scheduler, settings.sampling.model_dump(), SIZE)
-    made.set_progress_bar_config(disable=True)
-    return made
+    return untrained_pipe()
 
 
-def inputs(count: int = 3, seed: int = 0) -> dict:
-    rng = np.random.default_rng(seed)
-    return {
-        "source": torch.from_numpy(rng.integers(0, 256, (count, 3, *SIZE), np.uint8)),
-        "source_pose": [pose(rng) for _ in range(count)],
-        "target_pose": [pose(rng) for _ in range(count)],
-        "seeds": list(range(100, 100 + count)),
-        "output_type": "uint8",
-    }
-
-
-def difference(first: torch.Tensor, second: torch.Tensor) -> int:
-    return (first.int() - second.int()).abs().max().item()
-
-
-@pytest.mark.parametrize("sampler", ["DDIMScheduler", "DDPMScheduler", "DPMSolverMultistepScheduler", "PNDMScheduler"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_an_image_does_not_depend_on_the_rest_of_its_batch(pipe, sampler):
     """One grey level apart at most: sums in batches of another size are rounded differently."""
     settings = {"sampler": sampler, "steps": 5}
@@ -93,8 +67,11 @@ def test_saving_and_loading_keeps_the_images_and_the_digest(pipe, tmp_path):
     assert again.digest == pipe.digest
     assert difference(again(**inputs()).images, pipe(**inputs()).images) <= 1
     assert again.describe(num_inference_steps=7) == {
-        "sampler": "DDIMScheduler", "steps": 7, "guidance": "cumulative", "guidance_scale": {"pose": 2.0, "source": 2.0},
-    }  # fmt: skip
+        "sampler": "DDIMScheduler",
+        "steps": 7,
+        "guidance": "cumulative",
+        "guidance_scale": {"pose": 2.0, "source": 2.0},
+    }
 
 
 def test_other_weights_have_another_digest(pipe, tmp_path):
