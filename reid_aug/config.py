@@ -7,9 +7,10 @@ Defaults are the published recipes'; the YAML files in ``configs/`` state only w
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import (
@@ -37,32 +38,79 @@ class Config(BaseModel):
 # --- generators ---------------------------------------------------------------------------------------------------
 
 
-class PidmConfig(Config):
-    """Shape of a PIDM denoiser (Bhunia et al., CVPR 2023)."""
+class GeneratorModelConfig(Config):
+    """What the systems share: the images, what is diffused, and the options that are this package's own."""
 
-    system: Literal["pidm"] = "pidm"
     image_size: ImageSize = (128, 64)
-    codec: Literal["pixels", "patch_pca"] = "pixels"  # what is diffused: pixels, or components of 4x4 patches
+    codec: Literal["pixels", "patch_pca", "vae"] = "pixels"  # what is diffused; patch_pca: components of 4x4 patches
     codec_components: PositiveInt = 16  # of 48, for patch_pca
-    channels: tuple[PositiveInt, ...] = (128, 128, 256, 256, 512)  # one level each, halving height and width
-    texture_levels: tuple[int, ...] = (2, 3, 4)  # levels with a texture diffusion block
-    layers_per_level: PositiveInt = 2
-    heads: PositiveInt = 1
-    dropout: float = Field(0.1, ge=0.0, lt=1.0)
-    learned_variance: bool = True  # hybrid objective of improved DDPM; epsilon prediction only
+    codec_weights: str | None = None  # of the vae: a local diffusers folder, or a name on the hub
+    learned_variance: Literal[False] = False  # PIDM alone may learn it
     warp_prior: bool = False  # give the denoiser the part-wise warp of the source
     precondition: bool = False  # by the variance of the data, channel by channel
-    heatmap_sigma: PositiveFloat = 3.0  # of a key point's Gaussian, pixels of the image
 
     @model_validator(mode="after")
-    def _consistent(self) -> PidmConfig:
-        if self.learned_variance and (self.precondition or self.codec != "pixels"):
-            raise ValueError("`learned_variance` is for plain pixels: set it false, or codec pixels, precondition false")
+    def _vae_has_weights(self) -> GeneratorModelConfig:
+        if (self.codec == "vae") != (self.codec_weights is not None):
+            raise ValueError("`codec_weights` names an AutoencoderKL or AutoencoderTiny exactly where `codec` is vae")
+        return self
+
+
+class _UNetConfig(GeneratorModelConfig):
+    """Shape of the UNet that PIDM and PoCoLD share."""
+
+    channels: tuple[PositiveInt, ...]  # one level each, halving height and width
+    texture_levels: tuple[int, ...]  # levels that look into the source
+    layers_per_level: PositiveInt = 2
+    heads: PositiveInt
+    dropout: float = Field(0.0, ge=0.0, lt=1.0)
+
+    @model_validator(mode="after")
+    def _consistent_levels(self) -> _UNetConfig:
         if any(level >= len(self.channels) for level in self.texture_levels):
             raise ValueError(f"`texture_levels`: `channels` has levels 0 to {len(self.channels) - 1}")
         if any(width % 16 for width in self.channels):
             raise ValueError("`channels`: multiples of 16, as group normalisation needs")
         return self
+
+
+class PidmConfig(_UNetConfig):
+    """Shape of a PIDM denoiser (Bhunia et al., CVPR 2023)."""
+
+    system: Literal["pidm"] = "pidm"
+    channels: tuple[PositiveInt, ...] = (128, 128, 256, 256, 512)
+    texture_levels: tuple[int, ...] = (2, 3, 4)
+    heads: PositiveInt = 1
+    dropout: float = Field(0.1, ge=0.0, lt=1.0)
+    learned_variance: bool = True  # hybrid objective of improved DDPM; epsilon prediction only
+    heatmap_sigma: PositiveFloat = 3.0  # of a key point's Gaussian, pixels of the image
+
+    @model_validator(mode="after")
+    def _variance_of_pixels(self) -> PidmConfig:
+        if self.learned_variance and (self.precondition or self.codec != "pixels"):
+            raise ValueError("`learned_variance` is for plain pixels: set it or `precondition` false, and codec pixels")
+        return self
+
+
+class PocoldConfig(_UNetConfig):
+    """Shape of a PoCoLD denoiser (Han et al., ICCV 2023)."""
+
+    system: Literal["pocold"] = "pocold"
+    codec: Literal["pixels", "patch_pca", "vae"] = "patch_pca"
+    channels: tuple[PositiveInt, ...] = (128, 256, 512, 512)
+    texture_levels: tuple[int, ...] = (0, 1, 2)
+    heads: PositiveInt = 8
+    attention_rows: PositiveInt = 64  # n of Eq. 6: the rows that queries and keys are gathered in
+    constraint_weight: float = Field(1.0, ge=0.0)  # lambda, of the pose constraint
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> PocoldConfig:
+        if any(self.channels[level] % self.heads for level in self.texture_levels):
+            raise ValueError("`heads`: must divide the `channels` of every texture level")
+        return self
+
+
+GeneratorModel = Annotated[PidmConfig | PocoldConfig, Field(discriminator="system")]
 
 
 class NoiseConfig(Config):
@@ -72,6 +120,7 @@ class NoiseConfig(Config):
     beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
     zero_terminal_snr: bool = False
     prediction: Literal["epsilon", "v_prediction"] = "epsilon"
+    timestep_sampling: Literal["uniform", "cubic"] = "uniform"  # cubic favours large t (CFLD, Sec. 3.3)
     min_snr_gamma: PositiveFloat | None = None  # Hang et al. 2023; None weights every timestep alike
     variance_weight: float = Field(0.001, ge=0.0)  # of L_vlb in the hybrid objective
 
@@ -90,6 +139,7 @@ class GeneratorTrainingConfig(Config):
     ema_decay: float = Field(0.9999, ge=0.0, lt=1.0)
     drop: float = Field(0.1, ge=0.0, lt=1.0)  # share of samples that lose the source, the pose, or both (a third each)
     flip: float = Field(0.5, ge=0.0, le=1.0)
+    reconstruction: bool = False  # train each pair also from the source to itself (L_rec, Eq. 5 of CFLD)
     precision: Literal["no", "bf16", "fp16"] = "no"
     compile: bool = False
     seed: int = 0
@@ -109,10 +159,15 @@ class SamplingConfig(Config):
 class GeneratorConfig(Config):
     """A generator and everything needed to train it again; saved beside the weights as ``train_config.yaml``."""
 
-    model: PidmConfig = PidmConfig()
+    model: GeneratorModel = PidmConfig()
     noise: NoiseConfig = NoiseConfig()
     training: GeneratorTrainingConfig = GeneratorTrainingConfig()
     sampling: SamplingConfig = SamplingConfig()
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _pidm_unless_said(cls, model: Any) -> Any:
+        return {"system": "pidm", **model} if isinstance(model, dict) else model
 
 
 # --- augmentation -------------------------------------------------------------------------------------------------
@@ -237,6 +292,8 @@ class GeneratorSource(Config):
     def _one_origin(self) -> GeneratorSource:
         if (self.folder is None) == (self.config is None):
             raise ValueError("give either `folder` (a trained generator) or `config` (to train one)")
+        if self.sees == "other" and self.config is not None:
+            raise ValueError("`sees` other is for a trained generator (`folder`); to train one here: subset or train")
         return self
 
 
@@ -272,6 +329,8 @@ class StudyConfig(Config):
     def _complete(self) -> StudyConfig:
         if "standard" not in self.arms or self.arms["standard"].images != "none":
             raise ValueError("`arms` needs `standard` without extra images: it is the baseline and judges the filter")
+        if self.reid.training.epochs is not None:
+            raise ValueError("`reid.training.epochs` depends on the fraction; give `iterations`, equal for all cells")
         for name, arm in self.arms.items():
             if arm.generator is not None and arm.generator not in self.generators:
                 raise ValueError(f"`arms.{name}.generator` {arm.generator!r} is not among `generators`")
@@ -294,6 +353,8 @@ def load_config(kind: type[AnyConfig], path: str | Path, overrides: Iterable[str
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}). Name a YAML file, e.g. from configs/.") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8 text. Name a YAML file, e.g. from configs/.") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not YAML: {error}. Correct the line it names.") from None
     if values is None:
@@ -314,9 +375,12 @@ def build_config(kind: type[AnyConfig], values: dict[str, Any], overrides: Itera
 
 
 def save_config(config: Config, path: str | Path) -> None:
-    """Write the resolved configuration (every value, defaults too) as YAML."""
+    """Write the resolved configuration (every value, defaults too) as YAML, whole or not at all."""
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=120)
-    Path(path).write_text(text, encoding="utf-8")
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.tmp")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
 
 
 def _override(values: dict[str, Any], override: str) -> dict[str, Any]:
@@ -326,7 +390,10 @@ def _override(values: dict[str, Any], override: str) -> dict[str, Any]:
         raise ConfigError(f"override {override!r}: expected key.sub_key=value, e.g. training.iterations=800.")
     head, *rest = keys
     if not rest:
-        return {**values, head: yaml.safe_load(text)}
+        try:
+            return {**values, head: yaml.safe_load(text)}
+        except yaml.YAMLError:
+            raise ConfigError(f"override {override!r}: {text!r} is not a YAML value. Quote or correct it.") from None
     inner = values.get(head) or {}
     if not isinstance(inner, dict):
         raise ConfigError(f"override {override!r}: {head} is a value, not a section.")
@@ -337,20 +404,33 @@ def _explain(error: ValidationError, kind: type[Config]) -> str:
     """One line a problem: the dotted field, what is wrong, and what would be accepted."""
     lines = []
     for problem in error.errors():
-        field = ".".join(str(part) for part in problem["loc"])
+        keys, _ = _walk(kind, problem["loc"])
+        field = ".".join(keys)
         if problem["type"] == "extra_forbidden":
-            known = ", ".join(_fields_at(kind, problem["loc"][:-1]))
+            _, sections = _walk(kind, problem["loc"][:-1])
+            known = ", ".join(name for section in sections for name in section.model_fields)
             lines.append(f"unknown key `{field}`. Remove it or use one of: {known}.")
         else:
             lines.append(f"`{field}`: {problem['msg']} (got {problem['input']!r}).")
     return "\n".join(lines)
 
 
-def _fields_at(kind: Any, location: tuple[Any, ...]) -> list[str]:
+def _walk(kind: type[Config], location: tuple[Any, ...]) -> tuple[list[str], list[type[Config]]]:
+    """The keys of a pydantic location, without the tags of unions, and the classes that its last section may have."""
+    keys, sections = [], [kind]
     for part in location:
-        annotation = kind.model_fields[part].annotation if hasattr(kind, "model_fields") else None
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        kind = next((option for option in options if hasattr(option, "model_fields")), None)
-        if kind is None:
-            return ["(see the class's documentation)"]
-    return list(kind.model_fields)
+        tagged = [section for section in sections if _tag(section) == part]
+        if tagged and len(sections) > 1:
+            sections = tagged
+            continue
+        keys.append(str(part))
+        holder = next((section for section in sections if part in section.model_fields), None)
+        if holder is not None:
+            annotation = holder.model_fields[part].annotation
+            sections = [option for option in (annotation, *get_args(annotation)) if hasattr(option, "model_fields")]
+    return keys, sections
+
+
+def _tag(section: type[Config]) -> str | None:
+    field = section.model_fields.get("system")
+    return None if field is None else field.default

@@ -11,7 +11,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reid_aug.config import PidmConfig
+from reid_aug.config import GeneratorModelConfig
 from reid_aug.errors import DataError
 
 
@@ -95,7 +95,7 @@ class PatchPcaCodec(ModelMixin, ConfigMixin):
 Codec = PixelCodec | PatchPcaCodec
 
 
-def make_codec(config: PidmConfig, images: Tensor) -> Codec:
+def make_codec(config: GeneratorModelConfig, images: Tensor) -> Codec:
     """The configured codec, fitted to uint8 ``images`` [N, 3, H, W] where it has something to fit."""
     if config.codec == "pixels":
         return PixelCodec()
