@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid_aug.config import GeneratorTrainingConfig
+from reid_aug.config import GeneratorTrainingConfig, NoiseConfig
 from reid_aug.errors import DataError
 from reid_aug.generators.condition import Condition
+from reid_aug.generators.objective import draw_timesteps
 from reid_aug.pose.batch import PoseBatch
 from reid_aug.records import ImageSource, Samples
 
@@ -51,8 +52,10 @@ class PairBatches:
         samples: the training images; every image of a pair must have a pose.
         images: their pixels, in the same order.
         pairs: (source name, target name), as ``data.pairs`` makes them.
-        config: batch size, shares of flips and dropped conditions, seed.
-        timesteps: T of the forward process.
+        config: batch size, shares of flips and dropped conditions, seed. With ``reconstruction``, a batch has twice
+            the size: its pairs, then for each of them the source and itself, so that the mean loss is that of
+            Eq. 6 of CFLD, ``L_mse + L_rec``, halved.
+        noise: the forward process, for the timesteps.
         device: where batches are assembled.
         process, processes: which of how many processes draws.
 
@@ -66,7 +69,7 @@ class PairBatches:
         images: ImageSource,
         pairs: Sequence[tuple[str, str]],
         config: GeneratorTrainingConfig,
-        timesteps: int,
+        noise: NoiseConfig,
         device: torch.device,
         process: int = 0,
         processes: int = 1,
@@ -86,7 +89,7 @@ class PairBatches:
         self.pairs = np.array([(rows[source], rows[target]) for source, target in pairs], np.int32)
         self.positions = np.array([positions[name] for name in used])
         self.poses = PoseBatch.stack([samples.poses[name] for name in used]).to(device)
-        self.images, self.config, self.timesteps, self.device = images, config, timesteps, device
+        self.images, self.config, self.noise, self.device = images, config, noise, device
         self.process, self.processes = process, processes
         self.resident = self._resident()
 
@@ -96,9 +99,12 @@ class PairBatches:
         key = (config.seed, iteration, part, self.process)
         rng = np.random.default_rng(key)
         chosen = self.pairs[rng.integers(len(self.pairs), size=config.batch_size)]
-        flip = torch.from_numpy(rng.random(config.batch_size) < config.flip).to(self.device)
+        if config.reconstruction:
+            chosen = np.concatenate([chosen, chosen[:, [0, 0]]])
+        count = len(chosen)
+        flip = torch.from_numpy(rng.random(count) < config.flip).to(self.device)
         # A third each of the dropped samples loses the pose, the source, or both: every guidance branch is trained.
-        dropped = np.where(rng.random(config.batch_size) < config.drop, rng.integers(3, size=config.batch_size), -1)
+        dropped = np.where(rng.random(count) < config.drop, rng.integers(3, size=count), -1)
         source, target = chosen.T
         condition = Condition(
             source=self._pixels(source, flip)[:, None],
@@ -111,7 +117,7 @@ class PairBatches:
             condition=condition,
             keep_pose=torch.from_numpy((dropped != 0) & (dropped != 2)).to(self.device),
             keep_source=torch.from_numpy((dropped != 1) & (dropped != 2)).to(self.device),
-            timestep=torch.from_numpy(rng.integers(self.timesteps, size=config.batch_size)).to(self.device),
+            timestep=torch.from_numpy(draw_timesteps(self.noise, count, rng)).to(self.device),
             generator=torch.Generator(self.device).manual_seed(seed),
             names=tuple((self.names[a], self.names[b]) for a, b in chosen),
         )

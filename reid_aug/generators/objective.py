@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from diffusers import DDPMScheduler
 from torch import Tensor, nn
@@ -26,6 +27,32 @@ def make_scheduler(noise: NoiseConfig, learned_variance: bool) -> DDPMScheduler:
         timestep_spacing="trailing",  # starts from t = T, without which a zero terminal SNR would be for nothing
         clip_sample=False,
     )
+
+
+def draw_timesteps(noise: NoiseConfig, count: int, rng: np.random.Generator) -> np.ndarray:
+    """``count`` training timesteps, int64 in 0..T-1: uniform, or CFLD's cubic ``t = (1 - (u / T)^3) T`` (Sec. 3.3)."""
+    total = noise.timesteps
+    if noise.timestep_sampling == "uniform":
+        return rng.integers(total, size=count)
+    drawn = (1 - rng.random(count) ** 3) * total
+    return np.minimum(drawn.astype(np.int64), total - 1)  # u = 0 is t = T
+
+
+def pose_constraint(attention: Tensor, match: Tensor) -> Tensor:
+    """Eq. 8 of PoCoLD: ``sum_ij A_ij^2`` over the pairs of another body part, ``C_ij = 0``.
+
+    A query whose part the source does not show has to attend somewhere, so rows of C without any match are left out
+    (the released code counts them).
+
+    Args:
+        attention: A, [B, heads, N_q, N_k]; heads are averaged.
+        match: C, [B, N_q, N_k] bool: whether target position i and source position j show the same part.
+
+    Returns:
+        [B].
+    """
+    counted = ~match & match.any(-1, keepdim=True)
+    return (attention.float().square().mean(1) * counted).sum((1, 2))
 
 
 class Objective(nn.Module):

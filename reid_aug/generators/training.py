@@ -19,10 +19,10 @@ from reid_aug.generators.autoencoder import Codec, make_codec
 from reid_aug.generators.batches import PairBatch, PairBatches
 from reid_aug.generators.condition import Condition
 from reid_aug.generators.objective import Objective
-from reid_aug.generators.systems import build_denoiser
 from reid_aug.generators.pipeline import PosePipeline
 from reid_aug.generators.run_folder import RunFolder
 from reid_aug.generators.sheet import SampleSheet
+from reid_aug.generators.systems import build_denoiser
 from reid_aug.records import ImageSource, Samples
 
 CODEC_IMAGES = 2000  # that a codec is fitted to
@@ -32,19 +32,31 @@ Progress = Callable[[int, float], None]
 
 
 class TrainingStep(nn.Module):
-    """Encoder, denoiser and loss as one module, so that data parallelism and compilation see a whole step."""
+    """Encoder, denoiser and loss as one module, so that data parallelism and compilation see a whole step.
+
+    A denoiser with a loss term of its own has ``penalised``, which is ``forward`` returning (prediction, term [B]).
+    """
 
     def __init__(self, denoiser: nn.Module, codec: Codec, objective: Objective):
         super().__init__()
         self.denoiser, self.codec, self.objective = denoiser, codec, objective
 
     def forward(
-        self, clean: Tensor, noise: Tensor, timestep: Tensor, condition: Condition, keep_pose: Tensor, keep_source: Tensor
+        self,
+        clean: Tensor,
+        noise: Tensor,
+        timestep: Tensor,
+        condition: Condition,
+        keep_pose: Tensor,
+        keep_source: Tensor,
     ) -> Tensor:
         """Loss of every sample, [B], for clean latents and noise [B, C, h, w]."""
         encoded = self.denoiser.encode(condition, self.codec).kept(keep_pose, keep_source)
         noisy = self.objective.add_noise(clean, noise, timestep)
-        return self.objective.loss(self.denoiser(noisy, timestep, encoded), clean, noise, timestep)
+        if not hasattr(self.denoiser, "penalised"):
+            return self.objective.loss(self.denoiser(noisy, timestep, encoded), clean, noise, timestep)
+        prediction, penalty = self.denoiser.penalised(noisy, timestep, encoded)
+        return self.objective.loss(prediction, clean, noise, timestep) + penalty
 
 
 def train_generator(
@@ -92,7 +104,10 @@ def train_generator(
     objective = Objective(config.noise, config.model.learned_variance)
     ema = EMAModel(denoiser.parameters(), decay=loop.ema_decay)
     optimiser = torch.optim.AdamW(
-        denoiser.parameters(), lr=loop.learning_rate, weight_decay=loop.weight_decay, fused=accelerator.device.type == "cuda"
+        denoiser.parameters(),
+        lr=loop.learning_rate,
+        weight_decay=loop.weight_decay,
+        fused=accelerator.device.type == "cuda",
     )
     rate = get_scheduler(
         "constant_with_warmup" if loop.schedule == "constant" else "cosine",
@@ -106,7 +121,7 @@ def train_generator(
     done = folder.load(state) if resume else 0
     run = torch.compile(step) if loop.compile else step
     batches = PairBatches(
-        samples, images, pairs, loop, config.noise.timesteps, accelerator.device,
+        samples, images, pairs, loop, config.noise, accelerator.device,
         accelerator.process_index, accelerator.num_processes,
     )  # fmt: skip
     pipe = PosePipeline(
@@ -145,7 +160,9 @@ def train_generator(
     return pipe
 
 
-def _iterate(accelerator, run, denoiser, codec, optimiser, batches: PairBatches, config: GeneratorConfig, done: int) -> Tensor:
+def _iterate(
+    accelerator, run, denoiser, codec, optimiser, batches: PairBatches, config: GeneratorConfig, done: int
+) -> Tensor:
     """One optimiser step over the accumulated batches; returns its mean loss, still on the device."""
     total = 0.0
     for part in range(config.training.accumulation):

@@ -3,6 +3,7 @@ import pytest
 import torch
 from generator_cases import config, training_set
 
+from reid_aug.config import NoiseConfig
 from reid_aug.errors import DataError
 from reid_aug.generators.batches import PairBatches
 from reid_aug.pose.skeleton import MIRROR
@@ -11,7 +12,7 @@ from reid_aug.pose.skeleton import MIRROR
 def batches(process: int = 0, processes: int = 1, **training) -> PairBatches:
     samples, images, pairs = training_set()
     settings = config(training={"batch_size": 64, **training}).training
-    return PairBatches(samples, images, pairs, settings, 1000, torch.device("cpu"), process, processes)
+    return PairBatches(samples, images, pairs, settings, NoiseConfig(), torch.device("cpu"), process, processes)
 
 
 def test_a_batch_depends_on_the_iteration_alone():
@@ -59,10 +60,19 @@ def test_a_third_each_of_the_dropped_loses_pose_source_or_both():
     assert all(counts[key] / total == pytest.approx(0.2, abs=0.02) for key in list(counts)[1:])
 
 
+def test_with_reconstruction_every_pair_comes_again_from_the_source_to_itself():
+    batch = batches(batch_size=8, reconstruction=True, flip=0.0).at(2)
+    assert len(batch.names) == len(batch.target) == len(batch.timestep) == len(batch.keep_pose) == 16
+    assert all(again == (source, source) for (source, _), again in zip(batch.names[:8], batch.names[8:]))
+    assert torch.equal(batch.target[8:], batch.condition.source[:8, 0])
+    assert torch.equal(batch.condition.target_pose.xy[8:], batch.condition.source_pose.xy[:8])
+    assert torch.equal(batch.target[:8], batches(batch_size=8, flip=0.0).at(2).target)
+
+
 def test_bad_pairs():
     samples, images, _ = training_set()
     settings = config().training
     with pytest.raises(DataError, match="training pairs: none"):
-        PairBatches(samples, images, [], settings, 1000, torch.device("cpu"))
-    with pytest.raises(DataError, match="stranger.jpg is not a training image with a pose"):
-        PairBatches(samples, images, [(samples[0].name, "stranger.jpg")], settings, 1000, torch.device("cpu"))
+        PairBatches(samples, images, [], settings, NoiseConfig(), torch.device("cpu"))
+    with pytest.raises(DataError, match=r"stranger\.jpg is not a training image with a pose"):
+        PairBatches(samples, images, [(samples[0].name, "stranger.jpg")], settings, NoiseConfig(), torch.device("cpu"))

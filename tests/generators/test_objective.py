@@ -8,7 +8,7 @@ from scipy.stats import norm
 
 from reid_aug.config import NoiseConfig
 from reid_aug.errors import ConfigError
-from reid_aug.generators.objective import Objective
+from reid_aug.generators.objective import Objective, draw_timesteps, pose_constraint
 
 LINEAR = [1e-4 + (0.02 - 1e-4) * t / 999 for t in range(1000)]
 
@@ -92,6 +92,37 @@ def test_the_learned_range_is_the_one_diffusers_samples_with():
         high = scheduler._get_variance(t, predicted_variance=torch.tensor(1.0))
         assert low.item() == pytest.approx(objective.log_posterior[t].item(), rel=1e-4)
         assert high.item() == pytest.approx(objective.log_beta[t].item(), rel=1e-4)
+
+
+def test_cubic_timesteps_follow_their_distribution():
+    """P(t < x) = P(u^3 > 1 - x / T) = 1 - (1 - x / T)^(1/3) for u uniform on [0, 1]."""
+    noise = NoiseConfig(timesteps=20, timestep_sampling="cubic")
+    drawn = draw_timesteps(noise, 200_000, np.random.default_rng(0))
+    for t in range(20):
+        expected = (1 - t / 20) ** (1 / 3) - (1 - (t + 1) / 20) ** (1 / 3)
+        assert np.mean(drawn == t) == pytest.approx(expected, abs=0.004)
+
+
+def test_uniform_timesteps_are_equally_likely():
+    drawn = draw_timesteps(NoiseConfig(timesteps=5), 50_000, np.random.default_rng(0))
+    assert np.bincount(drawn, minlength=5) / 50_000 == pytest.approx(0.2, abs=0.01)
+
+
+def test_the_pose_constraint_equals_a_double_loop():
+    rng = np.random.default_rng(0)
+    attention = torch.tensor(rng.random((2, 3, 4, 6))).float()
+    target, source = torch.tensor([[0, 1, 2, 3], [1, 1, 0, 2]]), torch.tensor([[0, 1, 1, 2, 2, 2], [1, 1, 3, 3, 1, 2]])
+    match = target[:, :, None] == source[:, None, :]  # the sources lack parts 3 (first) and 0 (second)
+    found = pose_constraint(attention, match)
+    for k in range(2):
+        total = 0.0
+        for i in range(4):
+            if not any(target[k, i] == source[k, j] for j in range(6)):
+                continue
+            for j in range(6):
+                if target[k, i] != source[k, j]:
+                    total += sum(attention[k, head, i, j].item() ** 2 for head in range(3)) / 3
+        assert found[k].item() == pytest.approx(total, rel=1e-5)
 
 
 def test_settings_that_contradict_each_other():
