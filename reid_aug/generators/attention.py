@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from reid_aug.generators.objective import pose_constraint
+
 
 class TextureDiffusionBlock(nn.Module):
     """Texture diffusion block of PIDM (Sec. 3.2): ``F_o = W softmax(Q K^T / sqrt d) V + F_h``.
@@ -46,3 +48,63 @@ class TextureDiffusionBlock(nn.Module):
         found = self.out(found.transpose(1, 2).flatten(2)) * keep[:, None, None]
         found = found.transpose(1, 2).reshape(batch, channels, height, width)
         return hidden + found.contiguous(memory_format=torch.channels_last)
+
+
+class PoseConstrainedAttention(nn.Module):
+    """Sparse attention of PoCoLD (Sec. 3.2): queries and keys meet in n learnable rows instead of pair by pair.
+
+    Eq. 6: ``A_q = softmax_i(W_q Q^T / sqrt d)`` over the n rows for each query, ``A_k = softmax_j(W_k K^T / sqrt d)``
+    over the keys for each row, and ``F_o = W_o A V + F_h`` with ``A = A_q^T A_k``. Computed as ``A_q^T (A_k V)``, the
+    cost grows with the number of positions, not with its square; A itself is only made for the training constraint.
+    """
+
+    def __init__(self, channels: int, source_channels: int, heads: int, rows: int):
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.GroupNorm(32 if channels % 32 == 0 else 16, channels)
+        self.source_norm = nn.LayerNorm(source_channels)
+        self.query = nn.Linear(channels, channels)
+        self.key = nn.Linear(source_channels, channels)
+        self.value = nn.Linear(source_channels, channels)
+        self.query_rows = nn.Parameter(torch.randn(heads, rows, channels // heads))  # W_q
+        self.key_rows = nn.Parameter(torch.randn(heads, rows, channels // heads))  # W_k
+        self.out = nn.Linear(channels, channels)
+        nn.init.zeros_(self.out.weight)  # the block starts as the identity
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, hidden: Tensor, texture: Tensor, keep: Tensor) -> Tensor:
+        """Add the source's texture to the features.
+
+        Args:
+            hidden: [B, C, h, w].
+            texture: source tokens [B, N, C_s].
+            keep: [B] bool; where False the source is dropped, which skips the attention.
+        """
+        return self._add(hidden, texture, keep, *self.factors(hidden, texture))
+
+    def constrained(self, hidden: Tensor, texture: Tensor, keep: Tensor, match: Tensor) -> tuple[Tensor, Tensor]:
+        """:meth:`forward`, and the pose constraint of its attention for ``match`` [B, h w, N]; [B] (Eq. 8)."""
+        to_queries, to_keys = self.factors(hidden, texture)
+        penalty = pose_constraint(to_queries.transpose(2, 3) @ to_keys, match)
+        return self._add(hidden, texture, keep, to_queries, to_keys), penalty
+
+    def factors(self, hidden: Tensor, texture: Tensor) -> tuple[Tensor, Tensor]:
+        """``A_q`` [B, heads, n, h w] and ``A_k`` [B, heads, n, N] (Eq. 6); the attention is ``A_q^T A_k``."""
+        query = self._by_head(self.query(self.norm(hidden).flatten(2).transpose(1, 2)))
+        key = self._by_head(self.key(self.source_norm(texture)))
+        scale = query.shape[-1] ** -0.5
+        to_queries = (self.query_rows @ query.transpose(2, 3) * scale).softmax(2)
+        to_keys = (self.key_rows @ key.transpose(2, 3) * scale).softmax(3)
+        return to_queries, to_keys
+
+    def _add(self, hidden: Tensor, texture: Tensor, keep: Tensor, to_queries: Tensor, to_keys: Tensor) -> Tensor:
+        batch, channels, height, width = hidden.shape
+        gathered = to_keys @ self._by_head(self.value(self.source_norm(texture)))  # A_k V, [B, heads, n, d]
+        found = (to_queries.transpose(2, 3) @ gathered).transpose(1, 2).flatten(2)
+        found = self.out(found) * keep[:, None, None]
+        found = found.transpose(1, 2).reshape(batch, channels, height, width)
+        return hidden + found.contiguous(memory_format=torch.channels_last)
+
+    def _by_head(self, tokens: Tensor) -> Tensor:
+        """[B, N, C] to [B, heads, N, d]."""
+        return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)

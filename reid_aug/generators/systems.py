@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from reid_aug.config import NoiseConfig, PidmConfig
+from reid_aug.config import GeneratorModelConfig, NoiseConfig
 from reid_aug.generators.autoencoder import Codec
 from reid_aug.generators.pidm import PidmDenoiser
+from reid_aug.generators.pocold import PocoldDenoiser
 
-SYSTEMS = {"pidm": PidmDenoiser}
+SYSTEMS = {"pidm": PidmDenoiser, "pocold": PocoldDenoiser}
+
+Denoiser = PidmDenoiser | PocoldDenoiser
 
 
-def build_denoiser(config: PidmConfig, noise: NoiseConfig, codec: Codec) -> PidmDenoiser:
+def build_denoiser(config: GeneratorModelConfig, noise: NoiseConfig, codec: Codec) -> Denoiser:
     """An untrained denoiser of ``config.system`` for what ``codec`` encodes."""
     return SYSTEMS[config.system].build(config, noise, codec)

@@ -1,0 +1,238 @@
+import math
+
+import pytest
+import torch
+from generator_cases import SIZE, condition, config, training_set
+from pydantic import ValidationError
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from reid_aug.config import GeneratorConfig, NoiseConfig, PocoldConfig, load_config
+from reid_aug.generators.attention import PoseConstrainedAttention
+from reid_aug.generators.autoencoder import PixelCodec
+from reid_aug.generators.condition import Encoded
+from reid_aug.generators.pipeline import load_generator
+from reid_aug.generators.pocold import LABELS, PocoldDenoiser, matching_parts, part_masks
+from reid_aug.generators.training import train_generator
+from reid_aug.pose.render import part_map
+
+SMALL = {"image_size": SIZE, "codec": "pixels", "channels": (16, 32), "texture_levels": (0, 1), "layers_per_level": 1,
+         "heads": 2, "attention_rows": 4}  # fmt: skip
+
+
+def shake(module: torch.nn.Module) -> None:
+    """Make zero-initialised layers random, so that every input matters."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if not parameter.any():
+                parameter.normal_(0, 0.3)
+
+
+def denoiser(seed: int = 0, **changes) -> PocoldDenoiser:
+    torch.manual_seed(seed)
+    model = PocoldDenoiser.build(PocoldConfig(**{**SMALL, **changes}), NoiseConfig(), PixelCodec()).eval()
+    shake(model)
+    return model
+
+
+def block_and_inputs(tokens: int = 7) -> tuple:
+    torch.manual_seed(0)
+    block = PoseConstrainedAttention(16, 32, heads=2, rows=5)
+    shake(block)
+    return block, torch.randn(2, 16, 2, 3), torch.randn(2, tokens, 32)
+
+
+def dense(block: PoseConstrainedAttention, hidden: torch.Tensor, texture: torch.Tensor) -> torch.Tensor:
+    """A [B, heads, h w, N] of Eq. 6, number by number."""
+    batch, _, height, width = hidden.shape
+    tokens = block.norm(hidden).permute(0, 2, 3, 1).reshape(batch, height * width, 16)
+    query, key = block.query(tokens), block.key(block.source_norm(texture))
+    positions, keys, rows, d = height * width, key.shape[1], block.query_rows.shape[1], 16 // block.heads
+    found = torch.zeros(batch, block.heads, positions, keys)
+    for b in range(batch):
+        for head in range(block.heads):
+            part = slice(head * d, (head + 1) * d)
+            to_queries = torch.zeros(rows, positions)
+            to_keys = torch.zeros(rows, keys)
+            for n in range(rows):
+                for i in range(positions):
+                    to_queries[n, i] = block.query_rows[head, n] @ query[b, i, part] / math.sqrt(d)
+                for j in range(keys):
+                    to_keys[n, j] = block.key_rows[head, n] @ key[b, j, part] / math.sqrt(d)
+            for i in range(positions):
+                for j in range(keys):
+                    by_row = to_queries[:, i].softmax(0), torch.stack([row.softmax(0)[j] for row in to_keys])
+                    found[b, head, i, j] = sum(q * k for q, k in zip(*by_row))
+    return found
+
+
+def test_sparse_attention_equals_the_dense_form():
+    block, hidden, texture = block_and_inputs()
+    with torch.no_grad():
+        found = block(hidden, texture, torch.tensor([True, True]))
+        attention = dense(block, hidden, texture)
+        value = block.value(block.source_norm(texture)).unflatten(2, (2, 8))
+        attended = torch.einsum("bhij,bjhd->bihd", attention, value).flatten(2)
+        expected = hidden + block.out(attended).transpose(1, 2).reshape(hidden.shape)
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert torch.allclose(attention.sum(3), torch.ones(2, 2, 6), atol=1e-5)
+
+
+def test_the_constrained_form_makes_the_same_features_and_punishes_the_dense_attention():
+    block, hidden, texture = block_and_inputs()
+    keep, match = torch.tensor([True, True]), torch.rand(2, 6, 7) < 0.4
+    with torch.no_grad():
+        found, penalty = block.constrained(hidden, texture, keep, match)
+        assert torch.equal(found, block(hidden, texture, keep))
+        attention = dense(block, hidden, texture)
+    for b in range(2):
+        unmatched = [(i, j) for i in range(6) if match[b, i].any() for j in range(7) if not match[b, i, j]]
+        expected = sum(attention[b, :, i, j].square().mean().item() for i, j in unmatched)
+        assert penalty[b].item() == pytest.approx(expected, rel=1e-4)
+
+
+class Largest(TorchDispatchMode):
+    """Notes the number of elements of the largest tensor that is made."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        if torch.is_tensor(made):
+            self.elements = max(self.elements, made.numel())
+        return made
+
+
+def test_sampling_never_makes_the_attention_of_all_pairs():
+    torch.manual_seed(0)
+    block = PoseConstrainedAttention(16, 16, heads=2, rows=4)
+    hidden, texture, keep = torch.randn(1, 16, 32, 16), torch.randn(1, 512, 16), torch.tensor([True])
+    with torch.no_grad(), Largest() as sparse:
+        block(hidden, texture, keep)
+    with torch.no_grad(), Largest() as constrained:
+        block.constrained(hidden, texture, keep, torch.ones(1, 512, 512, dtype=torch.bool))
+    assert sparse.elements <= 16 * 512
+    assert constrained.elements == 2 * 512 * 512
+
+
+def test_a_dropped_source_skips_the_attention():
+    block, hidden, texture = block_and_inputs()
+    found = block(hidden, texture, torch.tensor([True, False]))
+    assert torch.equal(found[1], hidden[1])
+    assert not torch.allclose(found[0], hidden[0])
+
+
+def test_matching_parts_compares_every_pair_of_positions():
+    given = condition(sources=2)
+    grid = (8, 4)
+    masks = part_masks(given.target_pose, grid), part_masks(given.source_pose, grid).unflatten(0, (2, 2))
+    assert masks[0].shape == (2, LABELS, 8, 4)
+    found = matching_parts(*masks, grid)
+    target, source = part_map(given.target_pose, grid), part_map(given.source_pose, grid).reshape(2, -1)
+    for b in range(2):
+        for i, part in enumerate(target[b].flatten()):
+            assert torch.equal(found[b, i], source[b] == part)
+    half = matching_parts(*masks, (4, 2))
+    nearest = target[:, 1::2, 1::2].flatten(1), part_map(given.source_pose, grid).unflatten(0, (2, 2))[:, :, 1::2, 1::2]
+    assert torch.equal(half, nearest[0][:, :, None] == nearest[1].flatten(1)[:, None])
+
+
+@pytest.mark.parametrize("warp_prior", [False, True])
+def test_dropping_a_condition_makes_the_output_blind_to_it(warp_prior):
+    model, codec = denoiser(warp_prior=warp_prior), PixelCodec()
+    first, second = (model.encode(condition(seed=seed), codec) for seed in (1, 2))
+    noisy, steps = torch.randn(2, 3, *SIZE), torch.tensor([10, 700])
+    with torch.no_grad():
+        both = [model(noisy, steps, encoded) for encoded in (first, second)]
+        none = [model(noisy, steps, encoded.kept(False, False)) for encoded in (first, second)]
+        mixed = [
+            model(noisy, steps, Encoded({**first.tensors, **taken}, first.keep_pose, first.keep_source))
+            for taken in ({"pose": second.tensors["pose"]}, {"texture_0": second.tensors["texture_0"]})
+        ]
+    assert not torch.allclose(*both)
+    assert torch.equal(*none)
+    assert not torch.allclose(mixed[0], both[0]), "the pose has no effect"
+    assert not torch.allclose(mixed[1], both[0]), "the source has no effect"
+
+
+def test_flags_act_sample_by_sample_and_a_dropped_condition_is_not_constrained():
+    model, codec = denoiser(warp_prior=True), PixelCodec()
+    encoded = model.encode(condition(seed=3), codec)
+    noisy, steps = torch.randn(2, 3, *SIZE), torch.tensor([10, 700])
+    flags = torch.tensor([True, False])
+    with torch.no_grad():
+        mixed, penalty = model.penalised(noisy, steps, encoded.kept(flags, flags))
+        kept, dropped = (model(noisy, steps, encoded.kept(flag, flag)) for flag in (True, False))
+        without = [model.penalised(noisy, steps, encoded.kept(*one))[1] for one in ((True, False), (False, True))]
+    assert torch.allclose(mixed[0], kept[0], atol=1e-5)
+    assert torch.allclose(mixed[1], dropped[1], atol=1e-5)
+    assert penalty[0] > 0
+    assert penalty[1] == 0
+    assert all((one == 0).all() for one in without)
+
+
+def test_the_constraint_sums_over_blocks_and_is_weighted():
+    encoded = denoiser().encode(condition(), PixelCodec())
+    noisy, steps = torch.randn(2, 3, *SIZE), torch.tensor([10, 700])
+    with torch.no_grad():
+        one, three = (denoiser(constraint_weight=weight).penalised(noisy, steps, encoded)[1] for weight in (1.0, 3.0))
+        blocks = [module for module in denoiser().modules() if isinstance(module, PoseConstrainedAttention)]
+    assert len(blocks) == 7  # two levels: one on the way down, two on the way up, and the middle
+    assert torch.allclose(3 * one, three)
+
+
+def test_several_sources_are_more_tokens_and_their_order_does_not_matter():
+    model, codec = denoiser(), PixelCodec()
+    two = condition(sources=2)
+    encoded = model.encode(two, codec)
+    assert encoded.tensors["texture_0"].shape[1] == 2 * SIZE[0] * SIZE[1]
+    poses = two.source_pose.at([1, 0, 3, 2])
+    swapped = model.encode(type(two)(two.source.flip(1), poses, two.target_pose), codec)
+    noisy, steps = torch.randn(2, 3, *SIZE), torch.tensor([10, 700])
+    with torch.no_grad():
+        first, second = (model.penalised(noisy, steps, given) for given in (encoded, swapped))
+    assert torch.allclose(first[0], second[0], atol=1e-4)
+    assert torch.allclose(first[1], second[1], rtol=1e-4)
+
+
+def settings(**sections) -> GeneratorConfig:
+    model = {"system": "pocold", "channels": (16, 32), "texture_levels": (0, 1), "heads": 2, "attention_rows": 8}
+    made = config(**{key: value for key, value in sections.items() if key != "model"})
+    changed = {**SMALL, **model, "codec": "patch_pca", "precondition": True, **sections.get("model", {})}
+    return made.model_copy(update={"model": PocoldConfig(**changed)})
+
+
+def test_training_saving_and_loading(tmp_path):
+    losses = []
+    pipe = train_generator(*training_set(), settings(), tmp_path, progress=lambda done, loss: losses.append(loss))
+    again = load_generator(tmp_path)
+    assert again.digest == pipe.digest
+    assert isinstance(again.denoiser, PocoldDenoiser)
+    assert load_config(GeneratorConfig, tmp_path / "train_config.yaml") == settings()
+    assert 0 < losses[-1] < 100
+
+
+def test_the_constraint_is_part_of_the_training_loss(tmp_path):
+    losses = {}
+    for weight in (0.0, 1.0):
+        seen = []
+        train_generator(
+            *training_set(), settings(model={"constraint_weight": weight}, training={"iterations": 1}),
+            tmp_path / str(weight), progress=lambda done, loss, seen=seen: seen.append(loss),
+        )  # fmt: skip
+        losses[weight] = seen[0]
+    assert losses[1.0] > losses[0.0] + 0.01
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"texture_levels": (5,)}, "`channels` has levels 0 to 1"),
+        ({"channels": (16, 30)}, "multiples of 16"),
+        ({"heads": 3}, "`heads`: must divide"),
+        ({"learned_variance": True}, "learned_variance"),
+        ({"codec": "vae"}, "`codec_weights` names an AutoencoderKL or AutoencoderTiny exactly where"),
+    ],
+)
+def test_shapes_that_cannot_be(changes, message):
+    with pytest.raises(ValidationError, match=message):
+        PocoldConfig(**{**SMALL, **changes})
