@@ -233,16 +233,18 @@ def _trunk(person, shot, body):
     """Pelvis, torso, neck, head and hair."""
     build, fit, heading = person.build, person.fit_upper, shot.heading
     origin = torch.zeros_like(body.neck)
-    hips, hips_deep = _seen(1.62 * person.hip * build, 0.072 * build, heading)
-    chest, chest_deep = _seen((person.shoulder + 0.02) * (0.5 + 0.5 * build), 0.068 * build, heading)
+    hips, hips_deep = _seen((person.hip + 0.044) * build, 0.074 * build, heading)
+    shoulders = (person.shoulder + 0.02) * (0.5 + 0.5 * build)
+    chest, _ = _seen(shoulders, 0.068 * build, heading)
+    _, chest_deep = _seen(0.72 * shoulders, 0.068 * build, heading)  # seen from the side, the arm lies before the chest
     waist, _ = _seen(0.084 * build, 0.066 * build, heading)
-    yield _solid(origin + _offset(-0.05), origin + _offset(0.025), (hips * 0.95, hips, hips * 0.96), (0.03, 0.04),
+    yield _solid(origin + _offset(-0.05), origin + _offset(0.025), (hips * 0.92, hips, hips), (0.03, 0.05),
                  bulge=hips_deep / hips)  # fmt: skip
-    yield _solid(body.neck + _offset(-0.012), origin + _offset(person.hem),
-                 (chest + fit, waist + 1.6 * fit, hips + 1.3 * fit + 0.003), (0.052, 0.016),
-                 bulge=(chest_deep + fit) / chest)  # fmt: skip
-    yield _solid(body.head + _offset(0.25 * person.head), body.neck + _offset(0.02), (0.036, 0.033, 0.06), (0.03, 0.05),
-                 cut=0.62 + 0 * build, bulge=1.1)  # fmt: skip
+    yield _solid(body.neck + _offset(0.012), origin + _offset(person.hem),
+                 (chest + fit, waist + 1.6 * fit, hips + 1.3 * fit + 0.004), (0.055, 0.016),
+                 bulge=torch.maximum(chest_deep / chest, 1.03 * hips_deep / hips))  # fmt: skip
+    yield _solid(body.head + _offset(0.25 * person.head), body.neck + _offset(-0.012),
+                 (0.036, 0.03, 0.085), (0.03, 0.032), cut=0.66 + 0 * build)  # fmt: skip
     size = person.head
     yield _solid(body.head + _offset(-0.16 * size), body.head + _offset(0.2 * size, 0.012),
                  (0.37 * size, 0.385 * size, 0.3 * size), (0.36 * size, 0.29 * size), bulge=1.12)  # fmt: skip
@@ -258,11 +260,11 @@ def _limbs(person, body):
     build, sleeve, trouser = person.build, person.sleeve, person.trouser
     fit, loose = person.fit_upper, person.fit_lower
     pairs = (
-        (body.shoulder, body.elbow, (0.037, 0.034, 0.027), {"cut": sleeve, "fit": fit}),
+        (body.shoulder + _offset(0.008), body.elbow, (0.033, 0.034, 0.027), {"cut": sleeve, "fit": fit}),
         (body.elbow, body.wrist, (0.027, 0.027, 0.018), {"cut": sleeve - 1, "fit": fit}),
         (body.wrist, body.hand, (0.015, 0.021, 0.013), {}),
-        (body.hip, body.knee, (0.060, 0.056, 0.039), {"cut": trouser, "fit": loose}),
-        (body.knee, body.ankle, (0.039, 0.040, 0.023), {"cut": trouser - 1, "fit": loose * 1.2}),
+        (body.hip, body.knee, (0.049, 0.053, 0.038), {"cut": trouser, "fit": loose}),
+        (body.knee, body.ankle, (0.038, 0.039, 0.023), {"cut": trouser - 1, "fit": loose * 1.2}),
     )
     for start, end, width, cloth in pairs:
         scaled = tuple(value * build for value in width)
@@ -279,10 +281,11 @@ def _tail(person, shot, body):
     share = (person.tail / 0.245)[:, None]
     end = knees * share * torch.tensor([1.0, 0.0, 0.8]) + _offset(person.tail)
     spread = (body.knee[:, 0] - body.knee[:, 1]).abs() / 2 * share
-    lateral = 1.62 * person.hip * person.build + person.flare
-    sagittal = torch.maximum(0.075 * person.build + 0.6 * person.flare, spread[:, 2] + 0.058 * person.build)
+    widest = (person.hip + 0.05) * person.build + 1.3 * person.fit_lower + 0.01  # of the legs beneath
+    lateral = widest + person.flare
+    sagittal = torch.maximum(0.075 * person.build + 0.6 * person.flare, spread[:, 2] + 0.06 * person.build)
     width, depth = _seen(lateral, sagittal, shot.heading)
-    top, top_deep = _seen(1.66 * person.hip * person.build, 0.08 * person.build, shot.heading)
+    top, top_deep = _seen(widest, 0.08 * person.build, shot.heading)
     return _solid(_offset(-0.02 + 0 * person.tail), end, (top, (top + width) / 2, width), (0.03, 0.01),
                   bulge=torch.maximum(depth / width, top_deep / top) * 1.12,
                   present=(person.tail > 0).float())  # fmt: skip
@@ -295,6 +298,6 @@ def _bags(person, shot, body):
     yield _solid(back + _offset(0.035), back + _offset(0.215), (width * 0.86, width * 1.04, width), (0.04, 0.025),
                  bulge=depth / width, present=person.backpack)  # fmt: skip
     width, depth = _seen(torch.tensor(0.028), torch.tensor(0.068), shot.heading)
-    side = person.bag_side * (1.62 * person.hip * person.build + 0.028)
+    side = person.bag_side * ((person.hip + 0.044) * person.build + 0.028)
     yield _solid(_offset(-0.045, -0.02, side), _offset(0.055, -0.02, side * 1.04), (width, width * 1.04, width),
                  (0.018, 0.018), bulge=depth / width, present=person.bag_side.abs())  # fmt: skip
