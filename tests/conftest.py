@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import os
+
+# The networks of the tests are tiny: on shared cores their threads would wait for each other. Also for subprocesses.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from pathlib import Path
+
+import pytest
+
+from reid_aug.data.market1501 import Market1501, load_market1501
+from reid_aug.data.toy import make_toy_market
+
+
+@pytest.fixture(scope="session")
+def toy_root(tmp_path_factory) -> Path:
+    """A toy data set of six training and four test identities; tests that change it copy it first."""
+    root = tmp_path_factory.mktemp("toy") / "market"
+    make_toy_market(root, identities=6, seed=0, test_identities=4)
+    return root
+
+
+@pytest.fixture(scope="session")
+def toy_market(toy_root) -> Market1501:
+    return load_market1501(toy_root)

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+import tiny_configs
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from reid_aug.augment.store import Store
+from reid_aug.augment.training_free import CopyAugmenter, WarpAugmenter
+from reid_aug.config import FilterConfig, ReidConfig, ScheduleConfig, build_config
+from reid_aug.data.images import decode
+from reid_aug.data.subsets import take_fraction
+from reid_aug.errors import CheckpointError, ConfigError, OutputError
+from reid_aug.generators.pipeline import load_generator
+from reid_aug.reid.model import load_model
+from reid_aug.reid.transforms import normalise
+from reid_aug.study.recipe import Evaluation, augment, filter_generated, image_size_of, open_augmenter, train_reid
+
+
+@pytest.fixture
+def subset(toy_market):
+    return take_fraction(toy_market.train, 0.5, seed=0)
+
+
+@pytest.fixture
+def generator(finished) -> Path:
+    return finished.folder / "generators" / "whole"
+
+
+@pytest.fixture
+def config() -> ReidConfig:
+    return build_config(ReidConfig, tiny_configs.REID)
+
+
+@pytest.fixture
+def copies(subset, tmp_path) -> Store:
+    return augment(subset, CopyAugmenter(), tmp_path / "copies", per_identity=1)
+
+
+# --- augment ------------------------------------------------------------------------------------------------------
+
+
+def test_a_generator_of_another_size_than_the_images(subset, generator, tmp_path):
+    pipe = load_generator(generator)
+    store = augment(subset, pipe, tmp_path / "out", sampling={"num_inference_steps": 1}, per_identity=1, seed=3)
+    assert image_size_of(pipe) == tiny_configs.SIZE
+    assert len(store) == len(set(subset.pids.tolist()))
+    for image in store.images:
+        assert (image.steps, image.verdict) == (1, "unfiltered")
+        assert Image.open(store.path(image)).size == tiny_configs.SIZE[::-1]
+
+
+def test_called_again_it_goes_on(subset, tmp_path):
+    first = augment(subset, WarpAugmenter(), tmp_path / "out", per_identity=1)
+    written = {image.name: first.path(image).stat().st_mtime_ns for image in first.images}
+    calls = []
+    more = augment(
+        subset, WarpAugmenter(), tmp_path / "out", per_identity=2, progress=lambda *call: calls.append(call)
+    )
+    assert len(more) == 2 * len(first)
+    assert {name: (first.folder / "bounding_box_train" / name).stat().st_mtime_ns for name in written} == written
+    assert calls[0] == ("generate", len(first), len(more), "")
+    assert calls[-1][1] == len(more)
+
+
+def test_a_judge_filters_as_the_images_come(subset, finished, tmp_path):
+    judge = load_model(finished.folder / "reid" / "standard-50-seed0")
+    store = augment(subset, CopyAugmenter(), tmp_path / "out", judge=judge, per_identity=1)
+    assert all(image.verdict in ("keep", "reject") for image in store.images)
+    kept = filter_generated(store, judge, subset, FilterConfig(min_margin=-2.0))
+    assert kept == {"keep": len(store), "reject": 0}
+    assert filter_generated(store, judge, subset, FilterConfig(min_margin=2.0)) == {"keep": 0, "reject": len(store)}
+
+
+def test_settings_that_do_not_exist(subset, tmp_path):
+    with pytest.raises(ConfigError, match=r"unknown key `per_identty`.*per_identity"):
+        augment(subset, WarpAugmenter(), tmp_path / "out", per_identty=2)
+    with pytest.raises(ConfigError, match=r"WarpAugmenter has none, but `steps` is given"):
+        augment(subset, WarpAugmenter(), tmp_path / "out", sampling={"steps": 2})
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_run_is_not_overwritten(subset, copies):
+    with pytest.raises(OutputError, match="holds another run"):
+        augment(subset, WarpAugmenter(), copies.folder, per_identity=1)
+
+
+def test_augmenters_by_name(generator):
+    assert isinstance(open_augmenter("warp"), WarpAugmenter)
+    assert isinstance(open_augmenter("copies"), CopyAugmenter)
+    assert open_augmenter(str(generator)).digest == load_generator(generator).digest
+    with pytest.raises(CheckpointError, match=r"wrap: no model_index\.json"):
+        open_augmenter("wrap")
+
+
+# --- train_reid ---------------------------------------------------------------------------------------------------
+
+
+def test_scores_are_those_of_the_protocol_by_hand(subset, config, toy_market):
+    trained = train_reid(subset, config=config, eval_on=toy_market)
+
+    def features(samples):
+        pixels = torch.stack([decode(sample.path, tiny_configs.SIZE) for sample in samples])
+        with torch.inference_mode():
+            return F.normalize(trained.model(normalise(pixels)))
+
+    query, gallery = toy_market.query, toy_market.gallery
+    similarity = features(query) @ features(gallery).T
+    hits, precisions = [], []
+    for row, sample in zip(similarity, query):
+        order = [gallery[index] for index in row.argsort(descending=True).tolist()]
+        ranked = [other for other in order if (other.pid, other.camid) != (sample.pid, sample.camid)]
+        matches = [other.pid == sample.pid for other in ranked]
+        if not any(matches):
+            continue
+        hits.append(matches[0])
+        found = [rank for rank, match in enumerate(matches, start=1) if match]
+        precisions.append(sum(count / rank for count, rank in enumerate(found, start=1)) / len(found))
+    assert trained.scores.queries == len(hits)
+    assert math.isclose(trained.scores.rank1, 100 * sum(hits) / len(hits), abs_tol=1e-4)
+    assert math.isclose(trained.scores.mAP, 100 * sum(precisions) / len(precisions), abs_tol=1e-2)
+
+
+def test_reranking_scores_the_same_queries(finished, toy_market):
+    model = load_model(finished.folder / "reid" / "standard-50-seed0")
+    evaluation = Evaluation(toy_market, model.config.image_size)
+    plain, reranked = evaluation.scores(model), evaluation.reranked_scores(model)
+    assert plain.queries == reranked.queries > 0
+    assert plain.mAP != reranked.mAP
+
+
+def test_generated_images_are_trained_on(subset, copies, config):
+    alone = train_reid(subset, config=config)
+    mixed = train_reid(subset, copies, schedule="fixed_ratio", config=config)
+    weights = [model.model.state_dict()["classifier.weight"] for model in (alone, mixed)]
+    assert weights[0].shape == weights[1].shape
+    assert not torch.equal(*weights)
+
+
+def test_epochs_are_converted_before_the_schedule_is_made(subset, copies, config):
+    """Half of the training on real images means half of the iterations that the epochs come to."""
+    settings = {**tiny_configs.REID, "training": {"epochs": 2, "identities": 4, "images": 2, "seed": 0}}
+    calls = []
+    schedule = ScheduleConfig(policy="finetune", start=0.5)
+    in_epochs = build_config(ReidConfig, settings)
+    by_epochs = train_reid(
+        subset, copies, schedule=schedule, config=in_epochs, progress=lambda *call: calls.append(call)
+    )
+    stage, done, total, note = calls[-1]
+    assert (stage, done) == ("train re-ID", total) and note.startswith("loss ")
+    settings["training"] = {**settings["training"], "epochs": None, "iterations": total}
+    by_iterations = train_reid(subset, copies, schedule=schedule, config=build_config(ReidConfig, settings))
+    for one, other in zip(by_epochs.model.parameters(), by_iterations.model.parameters()):
+        assert torch.equal(one, other)
+
+
+def test_a_schedule_without_a_store_and_a_store_without_a_schedule(subset, copies, config, tmp_path):
+    with pytest.raises(ConfigError, match="concat mixes in generated images, but no store is given"):
+        train_reid(subset, schedule="concat", config=config, out=tmp_path / "reid")
+    with pytest.raises(ConfigError, match=r"none uses real images alone, but the store .*copies is given"):
+        train_reid(subset, copies, config=config, out=tmp_path / "reid")
+    with pytest.raises(ConfigError, match="`policy`"):
+        train_reid(subset, copies, schedule="mixup", config=config, out=tmp_path / "reid")
+    assert not (tmp_path / "reid").exists()
+
+
+def test_images_are_decoded_at_the_models_size(toy_market):
+    query, gallery = Evaluation(dataclasses.replace(toy_market, gallery=toy_market.gallery[:3]), (96, 48)).images
+    assert query.batch([0]).shape == (1, 3, 96, 48)
+    assert gallery.batch([2]).shape == (1, 3, 96, 48)

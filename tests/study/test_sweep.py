@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_configs
+
+from reid_aug.augment.identity import judge
+from reid_aug.augment.store import Store
+from reid_aug.config import FilterConfig, StudyConfig, load_config
+from reid_aug.data.images import Images
+from reid_aug.data.market1501 import load_market1501
+from reid_aug.data.subsets import take_fraction
+from reid_aug.errors import DataError, OutputError
+from reid_aug.generators.pipeline import load_generator
+from reid_aug.reid.features import extract_features
+from reid_aug.reid.model import load_model
+from reid_aug.study.results import Results
+from reid_aug.study.sweep import announcer, run_sweep
+
+GENERATED = ["copies", "own", "warp", "whole"]
+SCORES = ("arm", "rank1", "rank5", "rank10", "mAP", "mINP", "real_images", "synthetic_images")
+
+
+def lines(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+
+
+def scores(folder: Path) -> list[dict]:
+    return [{name: line[name] for name in SCORES} for line in lines(folder)]
+
+
+def never(*_):
+    raise AssertionError("a cell was run")
+
+
+@pytest.fixture
+def copy(finished, tmp_path) -> Path:
+    return Path(shutil.copytree(finished.folder, tmp_path / "study"))
+
+
+# --- what a study leaves behind -----------------------------------------------------------------------------------
+
+
+def test_every_arm_has_one_line_and_the_standard_one_is_first(finished, toy_market):
+    arms = ["standard", "warp", "copies", "own", "whole"]
+    assert [line["arm"] for line in lines(finished.folder)] == arms
+    assert [arm for arm, result in finished.announced if result is None] == arms
+    assert [arm for arm, result in finished.announced if result is not None] == arms
+    assert [line["generator"] for line in lines(finished.folder)] == [None, "warp", "copies", "own", "whole"]
+    assert {line["iterations"] for line in lines(finished.folder)} == {2}
+    subset = take_fraction(toy_market.train, 0.5, seed=0)
+    assert {line["real_images"] for line in lines(finished.folder)} == {len(subset)}
+
+
+def test_the_images_counted_are_those_that_the_filter_kept(finished):
+    for line in lines(finished.folder):
+        kept = finished.folder / "generated" / f"{line['arm']}-50-seed0" / "bounding_box_train"
+        assert line["synthetic_images"] == (len(list(kept.iterdir())) if kept.exists() else 0)
+
+
+@pytest.mark.parametrize("arm", GENERATED)
+def test_the_standard_arms_model_judged_the_images(finished, toy_market, arm):
+    store = Store.open(finished.folder / "generated" / f"{arm}-50-seed0")
+    subset = take_fraction(toy_market.train, 0.5, seed=0)
+    model = load_model(finished.folder / "reid" / "standard-50-seed0")
+    generated = store.samples(("keep", "reject", "unfiltered"))
+    verdicts = judge(
+        extract_features(model, Images(generated, tiny_configs.SIZE)), generated.pids,
+        extract_features(model, Images(subset, tiny_configs.SIZE)), subset.pids, FilterConfig(),
+    )  # fmt: skip
+    assert [image.verdict for image in store.images] == [verdict.verdict for verdict in verdicts]
+    assert np.allclose([image.identity_score for image in store.images], [v.score for v in verdicts], atol=1e-5)
+
+
+def test_a_generator_is_trained_for_each_subset_or_once_for_all(finished):
+    folders = sorted(path.name for path in (finished.folder / "generators").iterdir())
+    assert folders == ["own-50-seed0", "whole"]
+    digests = {}
+    for arm, folder in (("own", "own-50-seed0"), ("whole", "whole")):
+        store = Store.open(finished.folder / "generated" / f"{arm}-50-seed0")
+        digests[arm] = store.settings["generator"]
+        assert digests[arm] == load_generator(finished.folder / "generators" / folder).digest
+    assert digests["own"] != digests["whole"]  # as they learned from different images
+
+
+def test_the_time_of_each_stage_is_recorded(finished):
+    stages = json.loads((finished.folder / "stages.json").read_text())
+    assert set(stages) == {"train re-ID", "evaluate", "train generator", "generate", "filter"}
+    assert min(stages.values()) > 0
+    assert sum(stages.values()) <= sum(line["seconds"] for line in lines(finished.folder))
+
+
+def test_an_announcer_says_one_line_a_finished_cell(finished):
+    said: list[str] = []
+    announce = announcer(said.append)
+    result = finished.results[1]
+    announce(2, 5, result.cell, None)
+    announce(2, 5, result.cell, result)
+    (line,) = said
+    assert line.startswith(f"[2/5] 50% warp seed 0: Rank-1 {result.rank1:.1f}, mAP {result.mAP:.1f}")
+
+
+# --- going on -----------------------------------------------------------------------------------------------------
+
+
+def test_cells_are_not_run_twice(copy, finished, toy_market):
+    before = (copy / "results.jsonl").read_bytes(), (copy / "stages.json").read_bytes()
+    results = run_sweep(finished.config, toy_market, copy, announce=never)
+    assert len(results) == 5
+    assert ((copy / "results.jsonl").read_bytes(), (copy / "stages.json").read_bytes()) == before
+
+
+def test_a_seed_is_added_and_arms_left_out_stay_in_the_study(copy, toy_market):
+    added = tiny_configs.study(seeds=[1], arms={"standard": {}}, generators={})
+    run_sweep(added, toy_market, copy)
+    assert [(line["arm"], line["seed"]) for line in lines(copy)][5:] == [("standard", 1)]
+    saved = load_config(StudyConfig, copy / "study.yaml")
+    assert (saved.seeds, list(saved.arms)) == ((0, 1), ["standard", "warp", "copies", "own", "whole"])
+    changed = {**tiny_configs.ARMS, "warp": tiny_configs.arm("warp", "finetune")}
+    with pytest.raises(OutputError, match=r"arms\.warp"):
+        run_sweep(tiny_configs.study(arms=changed), toy_market, copy)
+
+
+def test_no_cell_is_begun_past_the_minutes(toy_market, tmp_path):
+    results = run_sweep(tiny_configs.study(), toy_market, tmp_path / "study", minutes=0, announce=never)
+    assert len(results) == 0
+    assert load_config(StudyConfig, tmp_path / "study" / "study.yaml") == tiny_configs.study()
+
+
+KILLED = """
+import os, signal, sys
+import tiny_configs
+from reid_aug.data.market1501 import load_market1501
+from reid_aug.study.sweep import run_sweep
+
+stage, count, times = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+seen = []
+
+def progress(name, done, total, note=""):
+    seen.append((name, done) == (stage, count))
+    if sum(seen) == times:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+arms = {name: tiny_configs.ARMS[name] for name in ("standard", "own")}
+run_sweep(tiny_configs.study(arms=arms), load_market1501(sys.argv[4]), sys.argv[5], progress=progress)
+"""
+
+
+@pytest.mark.parametrize(
+    ("stage", "count", "times", "cells"),
+    [
+        pytest.param("generate", 6, 1, 1, id="while it generates"),
+        pytest.param("train re-ID", 1, 2, 1, id="in the second training", marks=pytest.mark.slow),
+        pytest.param("train generator", 2, 1, 1, id="as the generator ends", marks=pytest.mark.slow),
+        pytest.param("train re-ID", 1, 1, 0, id="in the first training", marks=pytest.mark.slow),
+    ],
+)
+def test_a_killed_study_goes_on_without_doubling_anything(finished, toy_root, tmp_path, stage, count, times, cells):
+    folder = tmp_path / "study"
+    command = [sys.executable, "-c", KILLED, stage, str(count), str(times), str(toy_root), str(folder)]
+    killed = subprocess.run(command, cwd=Path(tiny_configs.__file__).parent, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert len(Results(folder / "results.jsonl")) == cells
+    arms = {name: tiny_configs.ARMS[name] for name in ("standard", "own")}
+    run_sweep(tiny_configs.study(arms=arms), load_market1501(toy_root), folder)
+    assert scores(folder) == [line for line in scores(finished.folder) if line["arm"] in arms]
+    store, unbroken = (Store.open(where / "generated" / "own-50-seed0") for where in (folder, finished.folder))
+    assert Counter(image.name for image in store.images) == Counter(image.name for image in unbroken.images)
+    for one, other in zip(store.images, unbroken.images):
+        assert (one.name, one.seed, one.verdict) == (other.name, other.seed, other.verdict)
+        assert store.path(one).read_bytes() == unbroken.path(other).read_bytes()
+    weights = Path("reid") / "own-50-seed0" / "model.safetensors"
+    assert (folder / weights).read_bytes() == (finished.folder / weights).read_bytes()
+
+
+def test_a_judged_set_is_not_judged_again(copy, finished, toy_market):
+    """Another machine's model may be a rounding away; the set that a training began with must not change under it."""
+    store = Store.open(copy / "generated" / "warp-50-seed0")
+    first = store.images[0]
+    store.update([first.judged(0.5, "reject" if first.verdict == "keep" else "keep", "by hand")])
+    kept = [line for line in (copy / "results.jsonl").read_text().splitlines(True) if '"warp"' not in line]
+    (copy / "results.jsonl").write_text("".join(kept))
+    shutil.rmtree(copy / "reid" / "warp-50-seed0")
+    run_sweep(finished.config, toy_market, copy)
+    assert Store.open(store.folder).images == store.images
+    (line,) = [line for line in lines(copy) if line["arm"] == "warp"]
+    assert line["synthetic_images"] == len(store.samples())
+
+
+# --- what is refused ----------------------------------------------------------------------------------------------
+
+
+def with_arm(**changes) -> dict:
+    return {"arms": {**tiny_configs.ARMS, "warp": tiny_configs.arm("warp", "concat", **changes)}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"reid": {**tiny_configs.REID, "loss": {"label_smoothing": 0.2}}}, "reid"),
+        ({"data_set": "other"}, "data_set"),
+        ({"sampling": {"steps": 3}}, "sampling"),
+        (with_arm(augment={"per_identity": 3, "batch_size": 3}), r"arms\.warp"),
+        (
+            {
+                "generators": {
+                    "own": {"config": {**tiny_configs.GENERATOR, "sampling": {"steps": 3}}},
+                    "whole": {"config": tiny_configs.GENERATOR, "sees": "train"},
+                }
+            },
+            r"generators\.own",
+        ),
+    ],
+)
+def test_other_settings_are_refused_and_change_nothing(copy, toy_market, changes, named):
+    before = (copy / "study.yaml").read_bytes()
+    with pytest.raises(OutputError, match=rf"other settings \({named}\)\. Name another folder"):
+        run_sweep(tiny_configs.study(**changes), toy_market, copy, announce=never)
+    assert (copy / "study.yaml").read_bytes() == before
+
+
+def test_another_data_set_is_refused(copy, finished, toy_market):
+    other = dataclasses.replace(toy_market, query=toy_market.query[1:])
+    with pytest.raises(DataError, match=r"not the images that the study in .* was run on"):
+        run_sweep(finished.config, other, copy, announce=never)
+
+
+def test_a_folder_of_something_else_is_refused(toy_market, tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(OutputError, match="not empty, and not a study"):
+        run_sweep(tiny_configs.study(), toy_market, tmp_path, announce=never)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_study_of_another_version_is_refused(copy, finished, toy_market):
+    (copy / "study.yaml").write_text("fractoins: [0.5]\n")
+    with pytest.raises(OutputError, match=r"another version: .*unknown key `fractoins`"):
+        run_sweep(finished.config, toy_market, copy, announce=never)
