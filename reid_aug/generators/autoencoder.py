@@ -1,18 +1,25 @@
-"""The space that is diffused: pixels themselves, or the leading components of small patches.
+"""The space that is diffused: pixels themselves, the leading components of small patches, or a VAE's latents.
 
 A codec maps images [B, 3, H, W] in [-1, 1] to a grid and back; ``std`` is its channels' standard deviation.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
 import torch
-from diffusers import ModelMixin
+from diffusers import AutoencoderKL, AutoencoderTiny, ModelMixin
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from torch import Tensor, nn
 from torch.nn import functional
 
 from reid_aug.config import GeneratorModelConfig
-from reid_aug.errors import DataError
+from reid_aug.errors import CheckpointError, DataError
+
+VAES = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
+VAE_IMAGES = 256  # that the deviation of a VAE's latents is measured on
 
 
 class PixelCodec(ModelMixin, ConfigMixin):
@@ -92,11 +99,82 @@ class PatchPcaCodec(ModelMixin, ConfigMixin):
         return functional.pixel_unshuffle(images, self.factor).permute(0, 2, 3, 1).flatten(0, 2)
 
 
-Codec = PixelCodec | PatchPcaCodec
+class VaeCodec(ModelMixin, ConfigMixin):
+    """The latents of a trained VAE, frozen: the mean of its posterior, scaled and shifted as the VAE's settings say.
+
+    A generator is saved with the VAE's weights in it, so sampling from it needs nothing else.
+
+    Args:
+        kind: AutoencoderKL or AutoencoderTiny, the class in diffusers.
+        shape: that class's configuration.
+        std: standard deviation of each channel of the latents; measured by :meth:`fit`.
+    """
+
+    @register_to_config
+    def __init__(self, kind: str, shape: dict[str, Any], std: Sequence[float] | None = None):
+        super().__init__()
+        self.vae = VAES[kind].from_config(shape).requires_grad_(False)
+        settings = self.vae.config
+        self.channels = settings.latent_channels
+        self.std = [1.0] * self.channels if std is None else list(std)
+        widths = settings.block_out_channels if kind == "AutoencoderKL" else settings.encoder_block_out_channels
+        self.factor = 2 ** (len(widths) - 1)
+        self.scale, self.shift = settings.scaling_factor, settings.shift_factor or 0.0
+
+    @classmethod
+    def open(cls, weights: str | Path) -> VaeCodec:
+        """Load a VAE: a diffusers folder, that of a whole pipeline with one in ``vae/``, or a name on the hub.
+
+        Raises:
+            CheckpointError: not there, not reachable, or not an AutoencoderKL or AutoencoderTiny.
+        """
+        place = Path(weights) / "vae" if (Path(weights) / "vae" / "config.json").is_file() else weights
+        try:
+            shape = AutoencoderKL.load_config(place)
+            kind = shape.get("_class_name")
+            if kind not in VAES:
+                raise ValueError(f"it is of class {kind}, not {' or '.join(VAES)}")
+            vae = VAES[kind].from_pretrained(place, low_cpu_mem_usage=False)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f"`model.codec_weights` {str(weights)!r}: no VAE loaded: {str(error).splitlines()[0]} Give a local folder "
+                "with config.json and diffusion_pytorch_model.safetensors, e.g. a copy of stabilityai/sd-vae-ft-mse."
+            ) from error
+        codec = cls(kind, _plain(vae.config))
+        codec.vae.load_state_dict(vae.state_dict())
+        return codec
+
+    @torch.no_grad()
+    def fit(self, images: Tensor) -> VaeCodec:
+        """Measure the latents' deviation on uint8 images [N, 3, H, W]."""
+        latents = torch.cat([self.encode(chunk.float() / 127.5 - 1) for chunk in images.split(32)])
+        self.std = latents.std((0, 2, 3), correction=0).tolist()
+        self.register_to_config(std=self.std)
+        return self
+
+    def encode(self, images: Tensor) -> Tensor:
+        """[B, 3, H, W] in [-1, 1] to [B, channels, H / factor, W / factor]."""
+        encoded = self.vae.encode(images)
+        latents = encoded.latents if isinstance(self.vae, AutoencoderTiny) else encoded.latent_dist.mode()
+        return (latents - self.shift) * self.scale
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """[B, channels, h, w] to [B, 3, H, W], clamped to [-1, 1]."""
+        return self.vae.decode(latents / self.scale + self.shift).sample.clamp(-1, 1)
+
+
+Codec = PixelCodec | PatchPcaCodec | VaeCodec
 
 
 def make_codec(config: GeneratorModelConfig, images: Tensor) -> Codec:
     """The configured codec, fitted to uint8 ``images`` [N, 3, H, W] where it has something to fit."""
     if config.codec == "pixels":
         return PixelCodec()
+    if config.codec == "vae":
+        return VaeCodec.open(config.codec_weights).fit(images[:: max(1, len(images) // VAE_IMAGES)])
     return PatchPcaCodec(factor=4, channels=config.codec_components).fit(images)
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A diffusers configuration without its private entries, such as the folder it was read from."""
+    return {key: value for key, value in settings.items() if not key.startswith("_")}

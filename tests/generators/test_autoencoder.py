@@ -1,10 +1,14 @@
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKL, AutoencoderTiny
 
 from reid_aug.config import PidmConfig
-from reid_aug.errors import DataError
-from reid_aug.generators.autoencoder import PatchPcaCodec, PixelCodec, make_codec
+from reid_aug.errors import CheckpointError, DataError
+from reid_aug.generators.autoencoder import PatchPcaCodec, PixelCodec, VaeCodec, make_codec
 
 
 def pictures(count: int = 40) -> torch.Tensor:
@@ -74,3 +78,66 @@ def test_pixels_pass_unchanged_and_are_clamped():
 def test_nothing_to_fit_to():
     with pytest.raises(DataError, match="no images to fit to"):
         PatchPcaCodec().fit(torch.empty(0, 3, 8, 8, dtype=torch.uint8))
+
+
+def vae(kind: str, folder: Path) -> Path:
+    """A folder with a small VAE of random weights."""
+    torch.manual_seed(0)
+    if kind == "AutoencoderKL":
+        made = AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
+            block_out_channels=(16, 16, 16), latent_channels=5, norm_num_groups=8, shift_factor=0.3,
+        )  # fmt: skip
+    else:
+        widths, blocks = (8, 8, 8), (1, 1, 1)
+        made = AutoencoderTiny(
+            encoder_block_out_channels=widths, decoder_block_out_channels=widths, num_encoder_blocks=blocks,
+            num_decoder_blocks=blocks, latent_channels=5, scaling_factor=0.7,
+        )  # fmt: skip
+    made.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["AutoencoderKL", "AutoencoderTiny"])
+def test_a_vae_is_scaled_as_its_settings_say_and_measured(kind, tmp_path):
+    folder, images = vae(kind, tmp_path / "vae"), pictures()
+    codec = make_codec(PidmConfig(codec="vae", codec_weights=str(folder), learned_variance=False), images)
+    assert (codec.channels, codec.factor) == (5, 4)
+    floats = images.float() / 127.5 - 1
+    latents = codec.encode(floats)
+    assert latents.shape == (40, 5, 4, 2)
+    if kind == "AutoencoderKL":
+        model = AutoencoderKL.from_pretrained(folder)
+        expected = (model.encode(floats).latent_dist.mean - 0.3) * 0.18215
+        decoded = model.decode(latents / 0.18215 + 0.3).sample
+    else:
+        model = AutoencoderTiny.from_pretrained(folder)
+        expected = model.encode(floats).latents * 0.7
+        decoded = model.decode(latents / 0.7).sample
+    assert torch.allclose(latents, expected, atol=1e-5)
+    assert torch.allclose(codec.decode(latents), decoded.clamp(-1, 1), atol=1e-5)
+    assert np.allclose(latents.std((0, 2, 3), correction=0).numpy(), codec.std, rtol=1e-3)
+    assert not any(parameter.requires_grad for parameter in codec.parameters())
+
+
+@pytest.mark.parametrize("kind", ["AutoencoderKL", "AutoencoderTiny"])
+def test_a_generator_keeps_its_vae_without_the_folder_it_came_from(kind, tmp_path):
+    folder, floats = vae(kind, tmp_path / "pipeline" / "vae"), pictures().float() / 127.5 - 1
+    codec = VaeCodec.open(folder.parent).fit(pictures())
+    codec.save_pretrained(tmp_path / "codec")
+    shutil.rmtree(folder.parent)
+    again = VaeCodec.from_pretrained(tmp_path / "codec")
+    assert again.std == codec.std
+    assert torch.equal(codec.encode(floats), again.encode(floats))
+    assert str(tmp_path) not in (tmp_path / "codec" / "config.json").read_text()
+
+
+def test_a_vae_that_is_not_there_or_is_none(tmp_path):
+    with pytest.raises(CheckpointError, match=r"`model\.codec_weights` '.*nowhere'.*Give a local folder with"):
+        VaeCodec.open(tmp_path / "nowhere")
+    PatchPcaCodec(4, 3).save_pretrained(tmp_path / "pca")
+    with pytest.raises(CheckpointError, match="of class PatchPcaCodec, not AutoencoderKL or AutoencoderTiny"):
+        VaeCodec.open(tmp_path / "pca")
+    (vae("AutoencoderTiny", tmp_path / "cut") / "diffusion_pytorch_model.safetensors").write_bytes(b"cut off")
+    with pytest.raises(CheckpointError, match=r"`model\.codec_weights`.*Give a local folder"):
+        VaeCodec.open(tmp_path / "cut")
