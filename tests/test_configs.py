@@ -1,0 +1,39 @@
+"""Every YAML file that is shipped is read by its class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from reid_aug.config import Config, GeneratorConfig, ReidConfig, StudyConfig, load_config
+from reid_aug.reid.backbones import build_backbone
+
+ROOT = Path(__file__).parents[1] / "configs"
+KINDS: dict[str, type[Config]] = {"generator": GeneratorConfig, "reid": ReidConfig, "study": StudyConfig}
+FILES = sorted(ROOT.rglob("*.yaml"))
+
+
+def test_every_folder_has_a_class_and_a_file():
+    assert {path.parent.name for path in FILES} == set(KINDS)
+    assert all(path.parent.parent == ROOT for path in FILES)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_a_file_is_read_and_says_what_it_is_for(path):
+    load_config(KINDS[path.parent.name], path)
+    assert path.read_text(encoding="utf-8").startswith("# ")
+    assert yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.parent.name == "reid"], ids=lambda path: path.name)
+def test_a_re_id_files_backbone_exists(path):
+    build_backbone(load_config(ReidConfig, path, ["model.weights=null"]).model)
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.parent.name == "study"], ids=lambda path: path.name)
+def test_a_study_has_something_to_compare(path):
+    study = load_config(StudyConfig, path)
+    assert len(study.arms) > 1
+    assert all(0 < fraction <= 1 for fraction in study.fractions)
