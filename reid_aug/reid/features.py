@@ -8,12 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from reid_aug.records import ImageSource
+from reid_aug.reid.memory import keep_freed_memory
 from reid_aug.reid.model import ReidModel
 from reid_aug.reid.transforms import normalise, resize
 
 
 def extract_features(
-    model: ReidModel, images: ImageSource, batch_size: int = 256, device: str | torch.device | None = None
+    model: ReidModel, images: ImageSource, batch_size: int = 128, device: str | torch.device | None = None
 ) -> Tensor:
     """Features after the neck, L2-normalised, of every image in order; no test-time flip, as in the reference.
 
@@ -27,6 +28,8 @@ def extract_features(
         float32 [N, D] on the CPU.
     """
     device = next(model.parameters()).device if device is None else torch.device(device)
+    if device.type == "cpu":
+        keep_freed_memory()
     training = model.training
     model.to(device, memory_format=torch.channels_last).eval()  # in inference mode this would end its training
     features = torch.empty(len(images), model.dimension)

@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from reid_aug.config import ReidConfig, ReidTrainingConfig
 from reid_aug.records import Mix
 from reid_aug.reid.losses import CenterLoss, batch_hard_triplet, cross_entropy
+from reid_aug.reid.memory import keep_freed_memory
 from reid_aug.reid.model import ReidModel, build_model
 
 _DROPOUT_STREAM = 3  # beside the sampler's and the transforms' streams under the same seed
@@ -49,6 +50,8 @@ class Learner:
         self.config = config
         self.device = self._accelerator.device
         self.is_main = self._accelerator.is_main_process
+        if self.device.type == "cpu":
+            keep_freed_memory()
         model = build_model(config.model, num_classes, settings.seed)
         model = model.to(self.device, memory_format=torch.channels_last).train()
         average = get_ema_multi_avg_fn(settings.ema_decay) if settings.ema_decay is not None else None
