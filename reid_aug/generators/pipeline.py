@@ -14,7 +14,7 @@ import diffusers
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
-from diffusers.utils import BaseOutput
+from diffusers.utils import BaseOutput, logging
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
@@ -277,6 +277,8 @@ def load_generator(folder: str | Path, device: str | torch.device = "cpu") -> Po
         raise CheckpointError(
             f"{folder}: no model_index.json. Name a folder written by `reid-aug train-generator` or save_pretrained."
         )
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # its three components load in a moment
     try:
         pipe = PosePipeline.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError, TypeError, AttributeError) as error:
@@ -284,6 +286,9 @@ def load_generator(folder: str | Path, device: str | torch.device = "cpu") -> Po
             f"{folder}: cannot be loaded: {error}. Its weights are damaged or belong to another architecture; train "
             "or copy the generator again."
         ) from error
+    finally:
+        if bars:
+            logging.enable_progress_bar()
     pipe.to(device, torch.float32)
     pipe.denoiser.to(memory_format=torch.channels_last)
     pipe.set_progress_bar_config(disable=True)

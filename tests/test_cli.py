@@ -1,0 +1,308 @@
+"""The commands as a user meets them: their help, one way through all of them, and what bad input leads to."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import pytest
+import tiny_configs
+import typer
+import yaml
+
+from reid_aug.cli import app, main
+from reid_aug.data.keypoints import HEADER
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command returned and printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run ``reid-aug`` with the arguments, in this process."""
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setenv("DIFFUSERS_VERBOSITY", "error")
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["reid-aug", *map(str, arguments)])
+        capsys.readouterr()
+        code = 0
+        with warnings.catch_warnings():
+            try:
+                main()
+            except SystemExit as exit:
+                code = exit.code or 0
+        return Outcome(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def files(tmp_path) -> dict[str, Path]:
+    """Tiny configurations as files."""
+    study = {
+        "data_set": "toy", "fractions": [0.5], "seeds": [0], "reid": tiny_configs.REID,
+        "arms": {name: tiny_configs.ARMS[name] for name in ("standard", "warp")},
+    }  # fmt: skip
+    paths = {}
+    for name, values in (("reid", tiny_configs.REID), ("generator", tiny_configs.GENERATOR), ("study", study)):
+        paths[name] = tmp_path / f"{name}.yaml"
+        paths[name].write_text(yaml.safe_dump(values))
+    return paths
+
+
+@pytest.fixture
+def broken(toy_root, tmp_path) -> Path:
+    """A copy of the toy data set, to be broken."""
+    return Path(shutil.copytree(toy_root, tmp_path / "data", ignore=shutil.ignore_patterns("parts")))
+
+
+def assert_refused(outcome: Outcome, *parts: str) -> None:
+    """Status 2 and one error, after warnings at most, with what it says."""
+    assert outcome.code == 2, outcome
+    assert outcome.out == ""
+    (line,) = [index for index, line in enumerate(outcome.err.splitlines()) if line.startswith("error: ")]
+    assert all(line.startswith("warning: ") for line in outcome.err.splitlines()[:line])
+    assert "Traceback" not in outcome.err
+    for part in parts:
+        assert part in outcome.err
+
+
+# --- help ---------------------------------------------------------------------------------------------------------
+
+
+def leaves(command: click.Command, path: tuple[str, ...] = ()) -> dict[str, click.Command]:
+    if not hasattr(command, "commands"):
+        return {" ".join(path): command}
+    return {
+        name: leaf for key, child in command.commands.items() for name, leaf in leaves(child, (*path, key)).items()
+    }
+
+
+COMMANDS = leaves(typer.main.get_command(app))
+
+
+def test_the_commands():
+    assert {
+        "demo", "data toy", "data check", "pose extract", "train-generator", "generate", "filter", "train-reid",
+        "evaluate reid", "sweep", "report", "bench reid", "bench pose",
+    } <= set(COMMANDS)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_an_example_that_the_command_takes(name, call):
+    outcome = call(*name.split(), "--help")
+    assert outcome.code == 0
+    (example,) = [line.strip(" │\n") for line in outcome.out.splitlines() if "Example:" in line]
+    words = shlex.split(example.removeprefix("Example: "))
+    assert words[: 1 + len(name.split())] == ["reid-aug", *name.split()]
+    COMMANDS[name].make_context(name, words[1 + len(name.split()) :])  # parses the options, runs nothing
+
+
+# --- one way through ----------------------------------------------------------------------------------------------
+
+
+def test_every_command_after_the_other(call, files, tmp_path):
+    data, runs = tmp_path / "data", tmp_path / "runs"
+
+    def done(*arguments: object) -> str:
+        outcome = call(*arguments)
+        assert outcome.code == 0, outcome.err
+        return outcome.out
+
+    assert "train" in done("data", "toy", data, "--identities", 6)
+    checked = done("data", "check", data)
+    assert "undecodable images: 0" in checked and "training pairs:" in checked
+
+    subset = ("--data", data, "--fraction", 0.5)
+    said = done("train-generator", files["generator"], *subset, "--out", runs / "pidm")
+    assert str(runs / "pidm") in said and (runs / "pidm" / "model_index.json").exists()
+    said = done(
+        "generate", "--generator", runs / "pidm", *subset, "--per-identity", 1, "--steps", 1, "--out", runs / "pidm_set"
+    )
+    assert "6 images" in said
+    line = json.loads((runs / "pidm_set" / "manifest.jsonl").read_text().splitlines()[0])
+    assert (line["steps"], line["sampler"]) == (1, "DDIMScheduler")
+    assert "12 images" in done("generate", *subset, "--per-identity", 2, "--out", runs / "aug")
+
+    done("train-reid", files["reid"], *subset, "--out", runs / "standard")
+    said = done("filter", runs / "aug", "--judge", runs / "standard", *subset, "--min-margin", -2)
+    assert "kept 12, refused 0" in said
+    mixed = ("train-reid", files["reid"], *subset, "--store", runs / "aug", "--schedule", "fixed_ratio")
+    assert f"reid-aug evaluate reid {runs / 'mixed'}" in done(*mixed, "--seed", 3, "--out", runs / "mixed")
+    assert yaml.safe_load((runs / "mixed" / "reid_config.yaml").read_text())["training"]["seed"] == 3
+
+    scored = done("evaluate", "reid", runs / "mixed", "--data", data, "--rerank")
+    assert "Rank-1" in scored and "cosine" in scored and "re-ranked" in scored
+
+    said = done("sweep", files["study"], "--data", data, "--out", runs / "study", "--minutes", 0)
+    assert "(0 cells)" in said
+    said = done("sweep", files["study"], "--data", data, "--out", runs / "study", "--set", "seeds=[0]")
+    assert "[1/2] 50% standard seed 0: Rank-1" in said and "[2/2] 50% warp" in said and "(2 cells)" in said
+    assert f"report: {runs / 'study' / 'report.html'}" in done("report", runs / "study", "--data", data)
+
+
+def test_training_a_generator_goes_on_with_resume_alone(call, files, toy_root, tmp_path):
+    train = ("train-generator", files["generator"], "--data", toy_root, "--out", tmp_path / "run")
+    first = call(*train, "--fraction", 0.5)
+    assert first.code == 0
+    assert first.err.count("no pair") == 1  # one identity of that half has a single image: said once
+    assert_refused(call(*train, "--fraction", 0.5), str(tmp_path / "run"), "holds this run already", "--resume")
+    assert call(*train, "--fraction", 0.5, "--resume").code == 0
+    assert_refused(call(*train, "--resume", "--set", "training.batch_size=3"), "other settings", "train_config.yaml")
+
+
+def test_a_key_point_file_is_looked_for_where_the_user_stands(call, broken, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    shutil.move(broken / "market-annotation-train.csv", tmp_path / "here" / "mine.csv")
+    monkeypatch.chdir(tmp_path / "here")
+    assert call("generate", "--data", broken, "--keypoints", "mine.csv", "--per-identity", 1, "--out", "set").code == 0
+    assert_refused(call("generate", "--data", broken, "--keypoints", "none.csv", "--out", "set2"), "none.csv")
+
+
+# --- bad input ----------------------------------------------------------------------------------------------------
+
+
+def test_an_error_is_one_message_without_a_traceback(tmp_path):
+    command = [sys.executable, "-c", "from reid_aug.cli import main; main()", "data", "check", str(tmp_path / "none")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {tmp_path / 'none'}: no such folder. Name the one that holds")
+    assert done.stdout == "" and "Traceback" not in done.stderr
+
+
+def test_missing_folders(call, files, broken, tmp_path):
+    train = ("train-reid", files["reid"], "--out", tmp_path / "out", "--data")
+    assert_refused(call(*train, tmp_path / "none"), str(tmp_path / "none"), "no such folder", "bounding_box_train")
+    shutil.rmtree(broken / "query")
+    assert_refused(call(*train, broken), str(broken / "query"), "unpack it whole")
+    assert not (tmp_path / "out").exists()
+    assert_refused(call("evaluate", "reid", tmp_path / "none", "--data", broken), "no reid_config.yaml")
+    assert_refused(call("report", tmp_path / "none", "--data", broken), str(broken / "query"))
+
+
+def test_a_name_that_is_not_in_form(call, broken):
+    first = next((broken / "bounding_box_train").iterdir())
+    first.rename(first.with_name("person.jpg"))
+    outcome = call("data", "check", broken)
+    assert_refused(outcome, str(broken / "bounding_box_train" / "person.jpg"), "Rename it like 0002_c1s1_000451_03.jpg")
+
+
+def test_an_undecodable_image(call, files, broken, tmp_path):
+    bad = sorted((broken / "bounding_box_train").iterdir())[3]
+    bad.write_bytes(b"not an image")
+    checked = call("data", "check", broken)
+    assert checked.code == 2
+    assert str(bad) in checked.out and "undecodable images: 1" in checked.out
+    train = ("train-reid", files["reid"], "--data", broken, "--out", tmp_path / "out")
+    assert_refused(call(*train), "1 image cannot be decoded", str(bad), "--skip-bad")
+    assert not (tmp_path / "out").exists()
+    left_out = call(*train, "--skip-bad")
+    assert left_out.code == 0
+    assert f"warning: left out, for they cannot be decoded: {bad}" in left_out.err
+
+
+NOWHERE = "9999_c1s1_000001_01.jpg"
+
+
+@pytest.mark.parametrize(
+    ("name", "y", "x", "parts"),
+    [
+        (None, "[" + "5, " * 16 + "5]", "[" + "5, " * 16 + "5]", ["has 17 joints, expected 18", "Write -1"]),
+        (None, "[NaN" + ", 5" * 17 + "]", "[5" + ", 5" * 17 + "]", ["joint 0 (nose)", "is not a number"]),
+        (None, "[200" + ", 5" * 17 + "]", "[5" + ", 5" * 17 + "]", ["outside the image of height 128, width 64"]),
+        (NOWHERE, "[5" + ", 5" * 17 + "]", "[5" + ", 5" * 17 + "]", [NOWHERE, "Add the image or remove the row"]),
+    ],
+    ids=["17 joints", "NaN", "outside", "no such image"],
+)
+def test_key_point_rows(call, broken, tmp_path, name, y, x, parts):
+    csv = broken / "market-annotation-train.csv"
+    name = name or next((broken / "bounding_box_train").iterdir()).name
+    csv.write_text(f"{HEADER}\n{name}: {y}: {x}\n")
+    outcome = call("generate", "--data", broken, "--out", tmp_path / "out")
+    assert_refused(outcome, f"{csv}, line 2", *parts)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("fraction", [0, 1.5, -1, "nan"])
+def test_fractions(call, toy_root, tmp_path, fraction):
+    outcome = call("generate", "--data", toy_root, f"--fraction={fraction}", "--out", tmp_path / "out")
+    assert_refused(outcome, "fraction: ", "is outside (0, 1]. Use e.g. 0.2")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["train-reid", "train-generator", "sweep"])
+def test_configurations(call, toy_root, tmp_path, command):
+    (tmp_path / "bad.yaml").write_text("speed: 3\n")
+    run = (command, tmp_path / "bad.yaml", "--data", toy_root, "--out", tmp_path / "out")
+    assert_refused(call(*run), str(tmp_path / "bad.yaml"), "unknown key `speed`. Remove it or use one of:")
+    (tmp_path / "bad.yaml").write_text("")
+    section = "reid.training" if command == "sweep" else "training"
+    assert_refused(call(*run, "--set", f"{section}.iterations=many"), f"`{section}.iterations`", "got 'many'")
+    assert_refused(call(*run, "--set", "speed"), "override 'speed': expected key.sub_key=value")
+    assert not (tmp_path / "out").exists()
+
+
+def test_checkpoints_of_another_architecture(call, finished_runs, toy_root, tmp_path):
+    reid = Path(shutil.copytree(finished_runs / "reid", tmp_path / "reid"))
+    settings = reid / "reid_config.yaml"
+    settings.write_text(settings.read_text().replace("osnet_x0_25", "osnet_x0_5"))
+    outcome = call("evaluate", "reid", reid, "--data", toy_root)
+    assert_refused(outcome, str(reid / "model.safetensors"), "osnet_x0_5")
+
+    generator = Path(shutil.copytree(finished_runs / "generator", tmp_path / "generator"))
+    settings = generator / "denoiser" / "config.json"
+    values = json.loads(settings.read_text())
+    settings.write_text(json.dumps({**values, "channels": [32, 32]}))
+    outcome = call("generate", "--generator", generator, "--data", toy_root, "--out", tmp_path / "out")
+    assert_refused(outcome, str(generator), "another architecture")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def finished_runs(call, files, toy_root, tmp_path) -> Path:
+    """A re-ID model and a generator of the whole toy set."""
+    for command, kind in (("train-reid", "reid"), ("train-generator", "generator")):
+        assert call(command, files[kind], "--data", toy_root, "--out", tmp_path / "runs" / kind).code == 0
+    return tmp_path / "runs"
+
+
+def test_folders_that_hold_another_run(call, files, finished_runs, toy_root, tmp_path):
+    outcome = call("train-reid", files["reid"], "--data", toy_root, "--out", finished_runs / "reid", "--seed", 1)
+    assert_refused(outcome, str(finished_runs / "reid"), "training.seed", "Name another folder")
+    generate = ("generate", "--data", toy_root, "--per-identity", 1, "--out", tmp_path / "set")
+    assert call(*generate).code == 0
+    assert_refused(call(*generate, "--generator", "copies"), "the folder holds another run", "Name another folder")
+    assert_refused(call("data", "toy", toy_root, "--seed", 5), "toy.json", "another toy data set")
+    assert_refused(call("data", "toy", finished_runs), str(finished_runs), "not a toy data set")
+    sweep = ("sweep", files["study"], "--data", toy_root, "--minutes", 0, "--out")
+    assert_refused(call(*sweep, finished_runs), "not empty, and not a study")
+
+
+def test_a_schedule_needs_its_store(call, files, toy_root, tmp_path):
+    train = ("train-reid", files["reid"], "--data", toy_root, "--out", tmp_path / "out")
+    assert_refused(call(*train, "--schedule", "concat"), "no store is given")
+    assert_refused(call(*train, "--store", tmp_path), "is not a generated set")
+
+
+def test_pose_extract_without_rtmlib_and_over_a_file(call, toy_root, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rtmlib", None)
+    extract = ("pose", "extract", toy_root / "query", "--out", tmp_path / "poses.csv")
+    assert_refused(call(*extract), "pip install 'reid-aug[pose]'")
+    assert not (tmp_path / "poses.csv").exists()
+    (tmp_path / "poses.csv").write_text("mine")
+    assert_refused(call(*extract), str(tmp_path / "poses.csv"), "is there already")
+    assert (tmp_path / "poses.csv").read_text() == "mine"
