@@ -110,7 +110,58 @@ class PocoldConfig(_UNetConfig):
         return self
 
 
-GeneratorModel = Annotated[PidmConfig | PocoldConfig, Field(discriminator="system")]
+class ImagposeConfig(GeneratorModelConfig):
+    """Shape of an IMAGPose denoiser (Shen et al., NeurIPS 2024); its canvas holds four images of ``image_size``."""
+
+    system: Literal["imagpose"] = "imagpose"
+    codec: Literal["pixels", "patch_pca", "vae"] = "patch_pca"
+    channels: tuple[PositiveInt, ...] = Field((320, 640, 1280, 1280), min_length=2)  # the last level has no attention
+    layers_per_level: PositiveInt = 2
+    heads: PositiveInt = 8
+    context_channels: PositiveInt = 768  # width of the tokens that cross-attention looks at
+    patch: PositiveInt = 4  # of the tokenizer, cells of the codec's grid; 16 in the paper, at 512x512
+    image_encoder: str | None = None  # a timm vision transformer; the paper's are DINOv2
+    image_encoder_weights: str | None = None  # its weight file
+
+    @model_validator(mode="after")
+    def _consistent_encoder(self) -> ImagposeConfig:
+        if (self.image_encoder is None) != (self.image_encoder_weights is None):
+            raise ValueError("`image_encoder_weights` names a weight file exactly where `image_encoder` names a model")
+        if any(width % 16 or width % self.heads for width in self.channels):
+            raise ValueError("`channels`: multiples of 16, as group normalisation needs, and of `heads`")
+        return self
+
+
+class CfldConfig(GeneratorModelConfig):
+    """Shape of a CFLD denoiser (Lu et al., CVPR 2024): a Stable Diffusion UNet, from scratch or trained."""
+
+    system: Literal["cfld"] = "cfld"
+    codec: Literal["pixels", "patch_pca", "vae"] = "patch_pca"
+    unet: str | None = None  # trained: local folder of Stable Diffusion 1.5, or its name on the hub; None: from scratch
+    channels: tuple[PositiveInt, ...] = Field((320, 640, 1280, 1280), min_length=2)  # from scratch, as the next three
+    layers_per_level: PositiveInt = 2
+    heads: PositiveInt = 8
+    prompt_channels: PositiveInt = 768
+    encoder: str = "swin_base_patch4_window7_224"  # any timm model of four scales
+    encoder_weights: str | None = None  # None: from scratch; "imagenet": timm's own from the hub; else a weight file
+    encoder_size: ImageSize = (256, 256)  # that the source is resized to
+    encoder_arguments: dict[str, Any] = {}  # further ones of the timm model, such as embed_dim
+    queries: PositiveInt = 16  # Q, of the perception-refined decoder
+    decoder_blocks: PositiveInt = 8  # R
+    decoder_heads: PositiveInt = 8
+    appearance_layers: PositiveInt = 4  # K, of the hybrid-granularity attention
+    heatmap_sigma: PositiveFloat = 3.0  # of a key point's Gaussian, pixels of the image
+
+    @model_validator(mode="after")
+    def _consistent_widths(self) -> CfldConfig:
+        if any(width % 16 or width % self.heads for width in self.channels):
+            raise ValueError("`channels`: multiples of 16, as group normalisation needs, and of `heads`")
+        if self.prompt_channels % self.decoder_heads:
+            raise ValueError("`prompt_channels`: must be a multiple of `decoder_heads`")
+        return self
+
+
+GeneratorModel = Annotated[PidmConfig | PocoldConfig | CfldConfig | ImagposeConfig, Field(discriminator="system")]
 
 
 class NoiseConfig(Config):

@@ -28,12 +28,12 @@ class PairBatch:
     """One training batch.
 
     Attributes:
-        target: [B, 3, H, W] in [-1, 1].
+        target: [B, 3, H, W] in [-1, 1]; [B T, 3, H, W] for a denoiser that makes T images of a person at once.
         condition: source images and poses, target poses.
         keep_pose, keep_source: [B] bool; what the sample's condition keeps.
-        timestep: [B] int64, 0..T-1.
+        timestep: as many int64 as targets, those of a person alike.
         generator: random state of this batch, on its device, for the noise.
-        names: B pairs (source file name, target file name).
+        names: B pairs (source file name, target file name), the first of each.
     """
 
     target: Tensor
@@ -58,6 +58,8 @@ class PairBatches:
         noise: the forward process, for the timesteps.
         device: where batches are assembled.
         process, processes: which of how many processes draws.
+        slots: of a denoiser that sees several images of a person at once. Each batch has 1 to ``slots`` targets and 1
+            to as many sources as then fit; those beyond the pair are any images of the same person.
 
     Raises:
         DataError: no pairs, or a pair names an image that is not among the samples or has no pose.
@@ -73,6 +75,7 @@ class PairBatches:
         device: torch.device,
         process: int = 0,
         processes: int = 1,
+        slots: int | None = None,
     ):
         if not pairs:
             raise DataError(
@@ -90,7 +93,11 @@ class PairBatches:
         self.positions = np.array([positions[name] for name in used])
         self.poses = PoseBatch.stack([samples.poses[name] for name in used]).to(device)
         self.images, self.config, self.noise, self.device = images, config, noise, device
-        self.process, self.processes = process, processes
+        self.process, self.processes, self.slots = process, processes, slots
+        pids = np.array([samples[position].pid for position in self.positions])
+        self.by_person = np.argsort(pids, kind="stable")  # rows, those of a person next to each other
+        _, person, count = np.unique(pids, return_inverse=True, return_counts=True)
+        self.first, self.count = np.searchsorted(pids[self.by_person], pids), count[person]
         self.resident = self._resident()
 
     def at(self, iteration: int, part: int = 0) -> PairBatch:
@@ -105,11 +112,13 @@ class PairBatches:
         flip = torch.from_numpy(rng.random(count) < config.flip).to(self.device)
         # A third each of the dropped samples loses the pose, the source, or both: every guidance branch is trained.
         dropped = np.where(rng.random(count) < config.drop, rng.integers(3, size=count), -1)
-        source, target = chosen.T
+        timestep = torch.from_numpy(draw_timesteps(self.noise, count, rng)).to(self.device)
+        source, target = self._views(chosen, rng)
+        sources, targets = source.shape[1], target.shape[1]
         condition = Condition(
-            source=self._pixels(source, flip)[:, None],
-            source_pose=_flipped(self.poses.at(source), flip),
-            target_pose=_flipped(self.poses.at(target), flip),
+            source=self._pixels(source, flip).unflatten(0, (count, sources)),
+            source_pose=_flipped(self.poses.at(source.flatten()), flip.repeat_interleave(sources)),
+            target_pose=_flipped(self.poses.at(target.flatten()), flip.repeat_interleave(targets)),
         )
         seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
         return PairBatch(
@@ -117,12 +126,26 @@ class PairBatches:
             condition=condition,
             keep_pose=torch.from_numpy((dropped != 0) & (dropped != 2)).to(self.device),
             keep_source=torch.from_numpy((dropped != 1) & (dropped != 2)).to(self.device),
-            timestep=torch.from_numpy(draw_timesteps(self.noise, count, rng)).to(self.device),
+            timestep=timestep.repeat_interleave(targets),
             generator=torch.Generator(self.device).manual_seed(seed),
             names=tuple((self.names[a], self.names[b]) for a, b in chosen),
         )
 
+    def _views(self, chosen: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """The rows of sources [B, S] and of targets [B, T] for pairs [B, 2]."""
+        source, target = chosen[:, :1], chosen[:, 1:]
+        if self.slots is None:
+            return source, target
+        targets = rng.integers(1, self.slots, endpoint=True)
+        sources = rng.integers(1, max(self.slots - targets, 1), endpoint=True)
+        drawn = rng.random((len(chosen), sources + targets - 2)) * self.count[source]
+        others = self.by_person[self.first[source] + drawn.astype(np.int64)]
+        return np.hstack([source, others[:, : sources - 1]]), np.hstack([target, others[:, sources - 1 :]])
+
     def _pixels(self, rows: np.ndarray, flip: Tensor) -> Tensor:
+        """Float images [B N, 3, H, W] of rows [B, N], flipped where ``flip`` [B] is true."""
+        flip = flip.repeat_interleave(rows.shape[1])
+        rows = rows.flatten()
         if self.resident is None:
             pixels = self.images.batch(self.positions[rows]).to(self.device)
         else:

@@ -122,7 +122,7 @@ def train_generator(
     run = torch.compile(step) if loop.compile else step
     batches = PairBatches(
         samples, images, pairs, loop, config.noise, accelerator.device,
-        accelerator.process_index, accelerator.num_processes,
+        accelerator.process_index, accelerator.num_processes, getattr(denoiser, "slots", None),
     )  # fmt: skip
     pipe = PosePipeline(
         denoiser, codec, objective.scheduler, config.sampling.model_dump(), config.model.image_size
@@ -140,7 +140,7 @@ def train_generator(
         ema.step(denoiser.parameters())
         done += 1
         last = done == loop.iterations or (deadline is not None and time.monotonic() > deadline)
-        if done % LOG_EVERY == 0 or last:
+        if done % LOG_EVERY == 0 or done % loop.sample_every == 0 or last:
             losses.flush(done, rate.get_last_lr()[0])
         if accelerator.is_main_process:
             if done % loop.checkpoint_every == 0 or last:
