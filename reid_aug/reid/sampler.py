@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -126,7 +127,7 @@ def iterations_per_epoch(pids: np.ndarray, identities: int, images: int) -> int:
     An identity gives ``floor(n / K)`` groups of K images, and one where it has fewer than K.
     """
     counts = np.unique(pids, return_counts=True)[1]
-    return max(1, int(np.maximum(counts // images, 1).sum()) // identities)
+    return math.ceil(np.maximum(counts // images, 1).sum() / identities)
 
 
 def _take(shuffled: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -84,7 +84,7 @@ def test_weights_are_drawn_from_the_seed_and_leave_the_global_state_alone():
         ({"backbone": "osnet_x1.0"}, "Closest names: .*osnet_x1_0"),
         ({"backbone": "qqqqqqqq"}, r"timm\.list_models\(\)"),
         ({"backbone": "hacnn"}, "several classifiers.*osnet_x1_0"),
-        ({"backbone": "mudeep"}, r"model\.image_size: the backbone does not take \(32, 16\)"),
+        ({"backbone": "test_vit", "image_size": (33, 17)}, r"model\.image_size: the backbone does not take \(33, 17\)"),
     ],
 )
 def test_a_backbone_that_cannot_be_built_is_refused(settings, message):

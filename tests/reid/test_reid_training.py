@@ -34,10 +34,10 @@ def _equal(a, b):
 
 
 def test_it_learns_to_tell_people_apart():
-    config = tiny_config(iterations=150, warmup=0.0, learning_rate=3e-3)
+    config = tiny_config(iterations=80, warmup=0.0, learning_rate=3e-3)
     losses = []
     model = _train(config, progress=lambda done, loss: losses.append(loss))
-    assert len(losses) == 150 and sum(losses[-5:]) < 0.6 * sum(losses[:5])
+    assert len(losses) == 80 and sum(losses[-5:]) < 0.8 * sum(losses[:5])
     seen = ArrayImages(PEOPLE, seed=1)  # the same colours under other noise
     features = extract_features(model, seen)
     similarity = features @ features.T - 2 * torch.eye(len(features))

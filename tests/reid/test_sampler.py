@@ -88,7 +88,8 @@ def test_few_images_all_come_before_one_repeats():
 
 
 def test_epoch_length_is_the_references():
-    assert iterations_per_epoch(np.repeat([1, 2, 3, 4], [9, 4, 1, 8]), 2, 4) == (2 + 1 + 1 + 2) // 2
+    pids = np.repeat([1, 2, 3, 4], [9, 4, 1, 8])  # 2, 1, 1 and 2 groups of 4
+    assert [iterations_per_epoch(pids, identities, 4) for identities in (2, 4, 16)] == [3, 2, 1]
 
 
 @pytest.mark.parametrize(
