@@ -75,7 +75,8 @@ def say(text: object) -> None:
     """Print for the user."""
     from rich.console import Console
 
-    Console().print(text, highlight=False, soft_wrap=isinstance(text, str), markup=not isinstance(text, str))
+    console = Console(width=None if sys.stdout.isatty() else 120)  # of a table in a file or a pipe
+    console.print(text, highlight=False, soft_wrap=isinstance(text, str), markup=not isinstance(text, str))
 
 
 # --- data ---------------------------------------------------------------------------------------------------------

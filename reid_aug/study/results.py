@@ -197,8 +197,9 @@ class Row:
 
     @property
     def label(self) -> str:
-        """Arm and, where there is one, generator."""
-        return self.cell.arm if self.cell.generator is None else f"{self.cell.arm} ({self.cell.generator})"
+        """Arm and, where it has one of another name, generator."""
+        plain = self.cell.generator in (None, self.cell.arm)
+        return self.cell.arm if plain else f"{self.cell.arm} ({self.cell.generator})"
 
 
 def summarise(results: Iterable[Result], baseline: str = "standard") -> list[Row]:
