@@ -73,7 +73,7 @@ class Study:
 
     def folder(self, kind: str, name: str, fraction: float, seed: int) -> Path:
         """Where a stage of a cell keeps its files: generators, generated or reid."""
-        return self.out / kind / f"{name}-{round(100 * fraction)}-seed{seed}"
+        return self.out / kind / f"{name}-{100 * fraction:g}-seed{seed}"
 
     def timed(self, stage: str, call: Callable[[], Any]) -> Any:
         """The value of ``call``; its time is added to the stage's."""
