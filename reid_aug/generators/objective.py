@@ -18,8 +18,12 @@ from reid_aug.errors import ConfigError
 
 def make_scheduler(noise: NoiseConfig, learned_variance: bool) -> DDPMScheduler:
     """The diffusers scheduler of the forward process; any other is made ``from_config`` of it for sampling."""
+    # Stable Diffusion's range goes with its schedule, DDPM's with the others.
+    first, last = (0.00085, 0.012) if noise.beta_schedule == "scaled_linear" else (0.0001, 0.02)
     return DDPMScheduler(
         num_train_timesteps=noise.timesteps,
+        beta_start=first,
+        beta_end=last,
         beta_schedule=noise.beta_schedule,
         prediction_type=noise.prediction,
         variance_type="learned_range" if learned_variance else "fixed_small",

@@ -32,6 +32,13 @@ def test_the_loss_is_the_mean_squared_error_of_the_target(prediction):
         assert torch.allclose(noisy, a * clean[k] + s * noise[k], atol=1e-5)
 
 
+def test_scaled_linear_is_the_process_of_stable_diffusion():
+    root = [0.00085**0.5 + (0.012**0.5 - 0.00085**0.5) * t / 999 for t in range(1000)]
+    found = Objective(NoiseConfig(beta_schedule="scaled_linear")).alphas_bar
+    for t in (0, 400, 999):
+        assert found[t].item() == pytest.approx(math.prod(1 - value**2 for value in root[: t + 1]), rel=1e-3)
+
+
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_min_snr_weights(prediction):
     objective = Objective(NoiseConfig(prediction=prediction, min_snr_gamma=5.0))
