@@ -128,8 +128,8 @@ class VaeCodec(ModelMixin, ConfigMixin):
         Raises:
             CheckpointError: not there, not reachable, or not an AutoencoderKL or AutoencoderTiny.
         """
-        place = Path(weights) / "vae" if (Path(weights) / "vae" / "config.json").is_file() else weights
         try:
+            place = model_folder(weights, "vae")
             shape = AutoencoderKL.load_config(place)
             kind = shape.get("_class_name")
             if kind not in VAES:
@@ -137,10 +137,10 @@ class VaeCodec(ModelMixin, ConfigMixin):
             vae = VAES[kind].from_pretrained(place, low_cpu_mem_usage=False)
         except (OSError, ValueError, RuntimeError) as error:
             raise CheckpointError(
-                f"`model.codec_weights` {str(weights)!r}: no VAE loaded: {str(error).splitlines()[0]} Give a local folder "
-                "with config.json and diffusion_pytorch_model.safetensors, e.g. a copy of stabilityai/sd-vae-ft-mse."
+                f"`model.codec_weights` {str(weights)!r}: no VAE loaded: {str(error).splitlines()[0]} Give a local "
+                "folder with config.json and diffusion_pytorch_model.safetensors, e.g. of stabilityai/sd-vae-ft-mse."
             ) from error
-        codec = cls(kind, _plain(vae.config))
+        codec = cls(kind, plain_settings(vae.config))
         codec.vae.load_state_dict(vae.state_dict())
         return codec
 
@@ -175,6 +175,19 @@ def make_codec(config: GeneratorModelConfig, images: Tensor) -> Codec:
     return PatchPcaCodec(factor=4, channels=config.codec_components).fit(images)
 
 
-def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+def model_folder(weights: str | Path, part: str) -> str | Path:
+    """The folder of a diffusers model: ``weights``, or its ``part`` where it is a whole pipeline's; or a hub's name.
+
+    Raises:
+        FileNotFoundError: an absolute path that is not there, which no hub has to be asked for.
+    """
+    if (Path(weights) / part / "config.json").is_file():
+        return Path(weights) / part
+    if Path(weights).is_absolute() and not Path(weights).is_dir():
+        raise FileNotFoundError("no such folder.")
+    return weights
+
+
+def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """A diffusers configuration without its private entries, such as the folder it was read from."""
     return {key: value for key, value in settings.items() if not key.startswith("_")}

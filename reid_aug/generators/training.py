@@ -102,9 +102,10 @@ def train_generator(
     codec = make_codec(config.model, images.batch(_spread(len(samples), CODEC_IMAGES)))
     denoiser = build_denoiser(config.model, config.noise, codec).to(memory_format=torch.channels_last)
     objective = Objective(config.noise, config.model.learned_variance)
-    ema = EMAModel(denoiser.parameters(), decay=loop.ema_decay)
+    trained = trained_parameters(denoiser)
+    ema = EMAModel(trained, decay=loop.ema_decay)
     optimiser = torch.optim.AdamW(
-        denoiser.parameters(),
+        trained,
         lr=loop.learning_rate,
         weight_decay=loop.weight_decay,
         fused=accelerator.device.type == "cuda",
@@ -137,7 +138,7 @@ def train_generator(
     while done < loop.iterations:
         losses.add(_iterate(accelerator, run, denoiser, codec, optimiser, batches, config, done))
         rate.step()
-        ema.step(denoiser.parameters())
+        ema.step(trained)
         done += 1
         last = done == loop.iterations or (deadline is not None and time.monotonic() > deadline)
         if done % LOG_EVERY == 0 or done % loop.sample_every == 0 or last:
@@ -152,7 +153,7 @@ def train_generator(
         if last:
             break
     accelerator.end_training()
-    ema.copy_to(denoiser.parameters())
+    ema.copy_to(trained)
     denoiser.eval()
     if accelerator.is_main_process:
         folder.finish(pipe)
@@ -172,7 +173,7 @@ def _iterate(
             loss = run(*step_inputs(batch, codec)).mean()
             accelerator.backward(loss)
             if accelerator.sync_gradients:
-                accelerator.clip_grad_norm_(denoiser.parameters(), config.training.gradient_clip)
+                accelerator.clip_grad_norm_(trained_parameters(denoiser), config.training.gradient_clip)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
         total = total + loss.detach() / config.training.accumulation
@@ -187,10 +188,15 @@ def step_inputs(batch: PairBatch, codec: Codec) -> tuple:
     return clean, noise, batch.timestep, batch.condition, batch.keep_pose, batch.keep_source
 
 
+def trained_parameters(denoiser: nn.Module) -> list[nn.Parameter]:
+    """The parameters that training changes; a pretrained part may be frozen."""
+    return [parameter for parameter in denoiser.parameters() if parameter.requires_grad]
+
+
 @contextmanager
 def averaged(ema: EMAModel, denoiser: nn.Module):
     """The denoiser in evaluation mode with its averaged weights; put back as it was afterwards."""
-    parameters = list(denoiser.parameters())
+    parameters = trained_parameters(denoiser)
     ema.store(parameters)
     ema.copy_to(parameters)
     denoiser.eval()
