@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -108,3 +111,37 @@ class PoseConstrainedAttention(nn.Module):
     def _by_head(self, tokens: Tensor) -> Tensor:
         """[B, N, C] to [B, heads, N, d]."""
         return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+class HybridGranularityProcessor:
+    """Attention of a diffusers UNet whose queries a fine-grained bias is added to: Eq. 4 of CFLD,
+    ``softmax((Q + B) K^T / sqrt d) V``.
+
+    Every attention of the UNet gets one, since diffusers hands ``cross_attention_kwargs`` to all of them; one with
+    ``scale`` None has no bias.
+    """
+
+    def __init__(self, scale: int | None = None):
+        self.scale = scale
+
+    def __call__(
+        self,
+        attention: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+        biases: Sequence[Tensor] = (),
+    ) -> Tensor:
+        """Tokens [B, N, C] to [B, N, C]; ``biases`` has [B, N, d] for each scale."""
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        query = attention.to_q(hidden_states)
+        if self.scale is not None:
+            query = query + biases[self.scale]
+        query, key, value = (
+            projected.unflatten(2, (attention.heads, -1)).transpose(1, 2)
+            for projected in (query, attention.to_k(context), attention.to_v(context))
+        )
+        found = functional.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask)
+        project, dropout = attention.to_out
+        return dropout(project(found.transpose(1, 2).flatten(2)))

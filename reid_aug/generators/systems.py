@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from reid_aug.config import GeneratorModelConfig, NoiseConfig
 from reid_aug.generators.autoencoder import Codec
+from reid_aug.generators.cfld import CfldDenoiser
 from reid_aug.generators.imagpose import ImagposeDenoiser
 from reid_aug.generators.pidm import PidmDenoiser
 from reid_aug.generators.pocold import PocoldDenoiser
 
-SYSTEMS = {"pidm": PidmDenoiser, "pocold": PocoldDenoiser, "imagpose": ImagposeDenoiser}
+SYSTEMS = {"pidm": PidmDenoiser, "pocold": PocoldDenoiser, "cfld": CfldDenoiser, "imagpose": ImagposeDenoiser}
 
-Denoiser = PidmDenoiser | PocoldDenoiser | ImagposeDenoiser
+Denoiser = PidmDenoiser | PocoldDenoiser | CfldDenoiser | ImagposeDenoiser
 
 
 def build_denoiser(config: GeneratorModelConfig, noise: NoiseConfig, codec: Codec) -> Denoiser:
