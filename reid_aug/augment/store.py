@@ -26,7 +26,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from reid_aug.data.files import write_lines
 from reid_aug.data.keypoints import read_keypoints, write_keypoints
-from reid_aug.errors import OutputError
+from reid_aug.errors import DataError, OutputError
 from reid_aug.records import GeneratedImage, Pose, Sample, Samples
 
 FORMAT = 1
@@ -125,6 +125,25 @@ class Store:
             (Sample(self.path(image), image.pid, image.camid) for image in chosen),
             {image.name: poses[image.target_pose] for image in chosen},
         )
+
+    def check_origin(self, real: Samples, verdicts: Sequence[str] = ("keep", "unfiltered")) -> None:
+        """Refuse images made from others than ``real``: trained with these, they would show more than the subset.
+
+        Raises:
+            DataError: an image with one of ``verdicts`` whose source, target pose or identity is not among ``real``.
+        """
+        names, pids = {sample.name for sample in real}, set(real.pids.tolist())
+        chosen = [image for image in self._images.values() if image.verdict in verdicts]
+        outside = [
+            image for image in chosen if not {image.source, image.target_pose} <= names or image.pid not in pids
+        ]
+        if outside:
+            first = outside[0]
+            raise DataError(
+                f"{self.folder / MANIFEST}: {len(outside)} of {len(chosen)} images have a source, target pose or "
+                f"identity that is not among the {len(real)} real images (first: {first.name}, source {first.source}, "
+                f"target pose {first.target_pose}). Give the data, fraction and seed that the set was generated with."
+            )
 
     def append(self, pixels: torch.Tensor, images: Sequence[GeneratedImage]) -> None:
         """Add ``pixels`` (uint8 [B, 3, H, W]) described by ``images``: all files first, then all lines at once.

@@ -28,7 +28,7 @@ from reid_aug.data.market1501 import Market1501, load_market1501
 from reid_aug.data.subsets import take_fraction
 from reid_aug.errors import CheckpointError, ConfigError, DataError, MissingDependencyError
 from reid_aug.integrations.torchreid_sampler import REAL, SYNTHETIC, Item, MixingSampler
-from reid_aug.records import GeneratedImage, Samples, Schedule
+from reid_aug.records import Samples, Schedule
 
 if TYPE_CHECKING:
     import torchreid
@@ -87,8 +87,13 @@ def register(
     synthetic = Samples([])
     if store is not None:
         store = store if isinstance(store, Store) else Store.open(store)
+        store.check_origin(real, verdicts)
         synthetic = store.samples(verdicts)
-        _check_origin(store, verdicts, real, f"fraction={fraction}, seed={seed}")
+        if not synthetic:
+            held = dict(Counter(image.verdict for image in store.images))
+            raise DataError(
+                f"{store.folder}: no image has a verdict of {tuple(verdicts)}; it holds {held}. Name others."
+            )
     _check_images(real + synthetic + market.query + market.gallery)
 
     label = {pid: number for number, pid in enumerate(sorted(set(real.pids.tolist())))}
@@ -206,26 +211,6 @@ def _train_items(datamanager: torchreid.data.ImageDataManager) -> list[Item]:
 
 
 # --- what torchreid does not check --------------------------------------------------------------------------------
-
-
-def _check_origin(store: Store, verdicts: Sequence[str], real: Samples, subset: str) -> None:
-    """Every generated image comes from the real images it will be trained with, and from no others."""
-    chosen = [image for image in store.images if image.verdict in verdicts]
-    if not chosen:
-        counts = dict(Counter(image.verdict for image in store.images))
-        raise DataError(f"{store.folder}: no image has a verdict of {tuple(verdicts)}; it holds {counts}. Name others.")
-    names, pids = {sample.name for sample in real}, set(real.pids.tolist())
-
-    def foreign(image: GeneratedImage) -> bool:
-        return image.source not in names or image.pid not in pids
-
-    outside = [image for image in chosen if foreign(image)]
-    if outside:
-        raise DataError(
-            f"{store.folder / 'manifest.jsonl'}: {len(outside)} of {len(chosen)} images have a source or identity that "
-            f"is not in the real training set of {subset} (first: {outside[0].name}, source {outside[0].source}). Give "
-            "the real_root, fraction and seed that the store was generated with."
-        )
 
 
 def _check_images(samples: Samples) -> None:

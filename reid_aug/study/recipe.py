@@ -9,6 +9,7 @@ of them, and ``study.sweep`` runs the cells.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -98,7 +99,12 @@ def image_size_of(pipe: PoseTransfer) -> tuple[int, int]:
 
 
 def filter_generated(store: Store, judge: ReidModel, real: Samples, config: FilterConfig) -> dict[str, int]:
-    """Judge a store by a re-ID model; returns how many images it kept and refused."""
+    """Judge a store by a re-ID model; returns how many images it kept and refused.
+
+    Raises:
+        DataError: the store was made from other images than ``real``.
+    """
+    store.check_origin(real, ("keep", "reject", "unfiltered"))
     size = judge.config.image_size
     return filter_store(store, lambda samples: extract_features(judge, Images(samples, size)), real, config)
 
@@ -125,7 +131,7 @@ def train_reid(
 
     Args:
         samples: real training images.
-        store: generated images of the same identities; those the filter rejected are left out.
+        store: images generated from ``samples``; those the filter rejected are left out.
         schedule: a policy's name with its defaults, or its configuration.
         config: the recipe; BoT's own by default.
         eval_on: whose query and gallery score the model.
@@ -134,6 +140,7 @@ def train_reid(
 
     Raises:
         ConfigError: an unknown policy, one that needs a store that is not given, or a store that it does not use.
+        DataError: the store was made from other images than ``samples``.
         OutputError: ``out`` holds another run.
     """
     config = config or ReidConfig()
@@ -142,7 +149,7 @@ def train_reid(
     _check_store(schedule, store)
     config = training.in_iterations(config, samples.pids)
     size, total = config.model.image_size, config.training.iterations
-    synthetic = None if store is None else store.samples()
+    synthetic = None if store is None else _usable(store, samples)
     model = training.train_reid(
         samples,
         Images(samples, size),
@@ -164,6 +171,19 @@ def _check_store(schedule: ScheduleConfig, store: Store | None) -> None:
             f"schedule: none uses real images alone, but the store {store.folder} is given. Leave it out, or name a "
             "schedule such as fixed_ratio."
         )
+
+
+def _usable(store: Store, real: Samples) -> Samples:
+    """The images to mix in; a filter may have left none, which is said."""
+    store.check_origin(real)
+    synthetic = store.samples()
+    if not synthetic:
+        warnings.warn(
+            f"{store.folder}: none of its {len(store)} images is kept, so training is on real images alone. Lower the "
+            "filter's min_margin.",
+            stacklevel=3,
+        )
+    return synthetic
 
 
 class Evaluation:

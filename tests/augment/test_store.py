@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ from augment_cases import pose
 from PIL import Image
 
 from reid_aug.augment.store import Store
-from reid_aug.errors import OutputError
-from reid_aug.records import GeneratedImage
+from reid_aug.errors import DataError, OutputError
+from reid_aug.records import GeneratedImage, Sample, Samples
 
 POSES = {"target_a.jpg": pose(1), "target_b.jpg": pose(2)}
 SETTINGS = {"seed": 0, "guidance_scale": {"pose": 2.0}, "size": (128, 64)}
@@ -147,6 +148,22 @@ def test_repair_leaves_foreign_files_alone(tmp_path):
     (tmp_path / "bounding_box_train" / "notes.txt").write_text("mine")
     Store.create(tmp_path, SETTINGS, POSES)
     assert (tmp_path / "bounding_box_train" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("missing", ["0002_c3s1_000451_03.jpg", "target_b.jpg"])
+def test_a_set_made_from_other_real_images_is_refused(tmp_path, missing):
+    store = Store.create(tmp_path / "out", SETTINGS, POSES)
+    store.append(pixels(3), [image(0), image(1, "keep"), image(2, "reject")])
+    names = ["0002_c3s1_000451_03.jpg", "target_a.jpg", "target_b.jpg"]
+    real = Samples(Sample(Path(name), 2, 3) for name in names)
+    store.check_origin(real)
+    others = real.where(lambda sample: sample.name != missing)
+    with pytest.raises(DataError, match=r"out/manifest\.jsonl: [12] of 2 images .*Give the data, fraction and seed"):
+        store.check_origin(others)
+    with pytest.raises(DataError, match="identity"):
+        store.check_origin(Samples(Sample(sample.path, 7, 3) for sample in real))
+    if missing == "target_b.jpg":
+        store.check_origin(others, verdicts=("reject",))  # image 2 is in target_a
 
 
 def test_opening_changes_nothing(tmp_path):

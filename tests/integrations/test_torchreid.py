@@ -135,7 +135,7 @@ def test_an_empty_query_is_refused(market, tmp_path):
 
 def test_a_store_of_other_real_images_is_refused(market, store, tmp_path):
     """Its images would bring what is outside the fraction into the training."""
-    with pytest.raises(DataError, match=r"manifest.jsonl: \d+ of 16 images .*fraction=0.4, seed=0.*Give the real_root"):
+    with pytest.raises(DataError, match=r"manifest.jsonl: \d+ of 16 images .*Give the data, fraction and seed"):
         register(f"leak_{tmp_path.name}", market, store, fraction=0.4)
     subset = take_fraction(load_market1501(market).train, 0.4, seed=0)
     fitting = write_store(tmp_path / "fitting", [sample.name for sample in subset])

@@ -15,7 +15,7 @@ from reid_aug.augment.training_free import CopyAugmenter, WarpAugmenter
 from reid_aug.config import FilterConfig, ReidConfig, ScheduleConfig, build_config
 from reid_aug.data.images import decode
 from reid_aug.data.subsets import take_fraction
-from reid_aug.errors import CheckpointError, ConfigError, OutputError
+from reid_aug.errors import CheckpointError, ConfigError, DataError, OutputError
 from reid_aug.generators.pipeline import load_generator
 from reid_aug.reid.model import load_model
 from reid_aug.reid.transforms import normalise
@@ -167,6 +167,22 @@ def test_a_schedule_without_a_store_and_a_store_without_a_schedule(subset, copie
     with pytest.raises(ConfigError, match="`policy`"):
         train_reid(subset, copies, schedule="mixup", config=config, out=tmp_path / "reid")
     assert not (tmp_path / "reid").exists()
+
+
+def test_a_store_of_other_real_images_is_neither_trained_on_nor_judged(toy_market, copies, config, finished):
+    smaller = take_fraction(toy_market.train, 0.3, seed=0)
+    with pytest.raises(DataError, match=r"manifest\.jsonl: .*not among the .* real images"):
+        train_reid(smaller, copies, schedule="fixed_ratio", config=config)
+    judge = load_model(finished.folder / "reid" / "standard-50-seed0")
+    with pytest.raises(DataError, match=r"manifest\.jsonl: .*not among the .* real images"):
+        filter_generated(copies, judge, smaller, FilterConfig())
+
+
+def test_a_store_without_an_image_left_is_said(subset, copies, config):
+    copies.update([image.judged(-1.0, "reject", "") for image in copies.images])
+    with pytest.warns(UserWarning, match=r"copies: none of its 6 images is kept.*real images alone"):
+        mixed = train_reid(subset, copies, schedule="fixed_ratio", config=config)
+    assert mixed.model is not None
 
 
 def test_images_are_decoded_at_the_models_size(toy_market):
