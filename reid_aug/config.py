@@ -343,6 +343,8 @@ class GeneratorSource(Config):
     def _one_origin(self) -> GeneratorSource:
         if (self.folder is None) == (self.config is None):
             raise ValueError("give either `folder` (a trained generator) or `config` (to train one)")
+        if self.folder is not None and "sees" not in self.model_fields_set:
+            raise ValueError("say what the generator in `folder` has learnt from: `sees` subset, train or other")
         if self.sees == "other" and self.config is not None:
             raise ValueError("`sees` other is for a trained generator (`folder`); to train one here: subset or train")
         return self

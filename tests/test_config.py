@@ -189,6 +189,7 @@ def test_arms_that_contradict_themselves(values, message):
         ({"generators": {}}, r"`arms\.own\.generator` 'own' is not among `generators`"),
         ({"generators": {"own": {}, "whole": {}}}, "give either `folder`"),
         ({"generators": {"own": {"config": {}, "sees": "other"}, "whole": {}}}, "`sees` other is for a trained"),
+        ({"generators": {"own": {"folder": "x"}, "whole": {}}}, r"`folder` has learnt from: `sees` subset, train or"),
         ({"reid": {"training": {"epochs": 3}}}, r"`reid\.training\.epochs` depends on the fraction"),
     ],
 )
