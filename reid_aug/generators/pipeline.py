@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -250,24 +251,31 @@ def make_sampler(name: str, process: Any) -> Any:
     """The diffusers scheduler class ``name`` for the forward process of ``process``.
 
     Raises:
-        ConfigError: diffusers has no such scheduler.
+        ConfigError: diffusers has no such scheduler, it needs a package that is not installed, or it is not for this
+            kind of process (flow matching, score SDEs).
     """
     kind = getattr(diffusers, name, None)
-    if kind is None or not hasattr(kind, "set_timesteps"):
+    takes = inspect.signature(kind.__init__).parameters if hasattr(kind, "set_timesteps") else {}
+    if "prediction_type" not in takes or "trained_betas" not in takes:
         raise ConfigError(
-            f"`sampler`: diffusers has no scheduler {name!r}. Use e.g. DDIMScheduler, DDPMScheduler, PNDMScheduler "
-            "or DPMSolverMultistepScheduler."
+            f"`sampler`: diffusers has no scheduler {name!r} for this noise process. Use e.g. DDIMScheduler, "
+            "DDPMScheduler, PNDMScheduler or DPMSolverMultistepScheduler."
         )
     if kind is type(process):
         return kind.from_config(process.config)
-    # Only DDPM reads the learned variance; the others get the prediction alone.
-    return kind.from_config(process.config, variance_type="fixed_small")
+    # Only DDPM reads the learned variance; the others get the prediction alone. A class that does not know the zero
+    # terminal SNR starts from the betas before that change: it would divide by the signal's zero.
+    try:
+        return kind.from_config({**process.config, "variance_type": "fixed_small"})
+    except ImportError as error:
+        raise ConfigError(f"`sampler`: {name} needs a package that is missing: {error}") from None
 
 
-def load_generator(folder: str | Path, device: str | torch.device = "cpu") -> PosePipeline:
+def load_generator(folder: str | Path, device: str | torch.device | None = None) -> PosePipeline:
     """Load a generator folder (``model_index.json`` and safetensors) for sampling, in float32.
 
-    ``folder`` may also be the name of a generator that the package ships, ``pidm_toy``.
+    ``folder`` may also be the name of a generator that the package ships, ``pidm_toy``. ``device`` None is the GPU where
+    there is one.
 
     Raises:
         CheckpointError: no such folder, not a generator, or weights of another architecture.
@@ -289,7 +297,7 @@ def load_generator(folder: str | Path, device: str | torch.device = "cpu") -> Po
     finally:
         if bars:
             logging.enable_progress_bar()
-    pipe.to(device, torch.float32)
+    pipe.to(device or ("cuda" if torch.cuda.is_available() else "cpu"), torch.float32)
     pipe.denoiser.to(memory_format=torch.channels_last)
     pipe.set_progress_bar_config(disable=True)
     return pipe

@@ -102,6 +102,7 @@ def test_a_folder_that_is_no_generator(tmp_path):
         ({"source": torch.zeros(3, 3, 8, 8, dtype=torch.uint8)}, DataError, r"expected torch\.uint8 \[B, 3, 32, 16\]"),
         ({"source": torch.zeros(3, 3, *SIZE)}, DataError, "float32"),
         ({"sampler": "Nonsense"}, ConfigError, "diffusers has no scheduler 'Nonsense'"),
+        ({"sampler": "FlowMatchEulerDiscreteScheduler"}, ConfigError, "for this noise process"),
         ({"guidance": "strong"}, ConfigError, "`guidance`"),
         ({"guidance_scale": {"pose": 1.0}}, ConfigError, "takes {pose: ..., source: ...}"),
         ({"sampler": "PNDMScheduler", "steps": 2}, ConfigError, "`steps`: PNDMScheduler cannot do 2"),
