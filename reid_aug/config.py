@@ -193,7 +193,7 @@ class GeneratorTrainingConfig(Config):
     reconstruction: bool = False  # train each pair also from the source to itself (L_rec, Eq. 5 of CFLD)
     precision: Literal["no", "bf16", "fp16"] = "no"
     compile: bool = False
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     checkpoint_every: PositiveInt = 1000
     sample_every: PositiveInt = 1000
 
@@ -371,8 +371,8 @@ class StudyConfig(Config):
     """Fractions x arms x seeds, every arm trained for the same number of iterations."""
 
     data_set: str = "market1501"  # its name in the results
-    fractions: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8, 1.0)
-    seeds: tuple[int, ...] = (0, 1, 2)
+    fractions: tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...] = (0.2, 0.4, 0.6, 0.8, 1.0)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0, 1, 2)
     arms: dict[str, ArmConfig] = {"standard": ArmConfig()}
     generators: dict[str, GeneratorSource] = {}
     sampling: SamplingConfig | None = None  # None: the generator's own

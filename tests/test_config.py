@@ -87,6 +87,12 @@ def test_an_unknown_key_inside_an_arm():
         build_config(StudyConfig, {"arms": {"standard": {}, "mixed": {"image": "warp"}}})
 
 
+@pytest.mark.parametrize("kind", [GeneratorConfig, ReidConfig])
+def test_a_seed_is_not_negative(kind):
+    with pytest.raises(ConfigError, match=r"`training\.seed`: .*greater than or equal to 0 \(got -1\)"):
+        build_config(kind, {}, ["training.seed=-1"])
+
+
 # --- overrides ----------------------------------------------------------------------------------------------------
 
 
@@ -190,6 +196,9 @@ def test_arms_that_contradict_themselves(values, message):
         ({"generators": {"own": {}, "whole": {}}}, "give either `folder`"),
         ({"generators": {"own": {"config": {}, "sees": "other"}, "whole": {}}}, "`sees` other is for a trained"),
         ({"generators": {"own": {"folder": "x"}, "whole": {}}}, r"`folder` has learnt from: `sees` subset, train or"),
+        ({"fractions": [0]}, r"`fractions\.0`: .*greater than 0 \(got 0\)"),
+        ({"fractions": [0.5, 1.5]}, r"`fractions\.1`: .*less than or equal to 1 \(got 1\.5\)"),
+        ({"seeds": [0, -1]}, r"`seeds\.1`: .*greater than or equal to 0 \(got -1\)"),
         ({"reid": {"training": {"epochs": 3}}}, r"`reid\.training\.epochs` depends on the fraction"),
     ],
 )

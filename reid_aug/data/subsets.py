@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 
 from reid_aug.errors import ConfigError
 from reid_aug.records import Samples
@@ -13,7 +14,8 @@ def take_fraction(samples: Samples, fraction: float, seed: int) -> Samples:
 
     For one seed the subsets are nested (20 % inside 40 %) and each holds at least one image of every identity. Images
     are ranked by a hash of seed and file name, so the list is the same on every machine and with every library
-    version, and does not depend on the order of ``samples``.
+    version, and does not depend on the order of ``samples``. Where one image of each identity is more than the
+    fraction, a warning gives both counts.
 
     Raises:
         ConfigError: a fraction outside (0, 1].
@@ -30,5 +32,11 @@ def take_fraction(samples: Samples, fraction: float, seed: int) -> Samples:
         first_of_identity.setdefault(samples[index].pid, index)
     firsts = list(first_of_identity.values())
     rest = [index for index in ranked if first_of_identity[samples[index].pid] != index]
-    size = max(round(fraction * len(samples)), len(firsts))
-    return samples.at(sorted((firsts + rest)[:size]))
+    size = round(fraction * len(samples))
+    if size < len(firsts):
+        warnings.warn(
+            f"fraction: {fraction:g} of {len(samples)} images are {size}, but {len(firsts)} identities need one each: "
+            f"{len(firsts)} are taken.",
+            stacklevel=2,
+        )
+    return samples.at(sorted((firsts + rest)[: max(size, len(firsts))]))

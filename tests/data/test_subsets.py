@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,15 @@ def test_does_not_depend_on_the_order_or_folder_of_the_samples(samples, fraction
     shuffle.shuffle(elsewhere)
     subset, again = take_fraction(samples, fraction, seed), take_fraction(Samples(elsewhere), fraction, seed)
     assert {sample.name for sample in subset} == {sample.name for sample in again}
+
+
+def test_more_images_than_the_fraction_are_said():
+    samples = Samples(Sample(Path(f"{pid:04d}_c1s1_{n:06d}_01.jpg"), pid, 1) for pid in range(1, 5) for n in range(5))
+    with pytest.warns(UserWarning, match=r"0\.1 of 20 images are 2, but 4 identities need one each: 4 are taken"):
+        assert len(take_fraction(samples, 0.1, seed=0)) == 4
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(take_fraction(samples, 0.2, seed=0)) == 4
 
 
 def test_the_list_of_a_seed_never_changes():
