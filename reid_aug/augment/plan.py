@@ -40,7 +40,8 @@ class PlannedImage:
 def make_plan(samples: Samples, config: AugmentConfig, bank: PoseBank | None = None) -> list[PlannedImage]:
     """``config.per_identity`` images for each identity of ``samples`` that has an image with a usable pose.
 
-    Image k of an identity follows from ``config.seed``, the identity, k, the identity's own images and the bank. So a
+    Image k of an identity follows from ``config.seed``, the identity, k, the identity's own images and the bank; its
+    pose is drawn knowing those of the images before, so that none repeats while its pool has another. So a
     plan with a larger ``per_identity`` starts, for each identity, with the images of the smaller one; with the same
     bank, an identity's images do not depend on which others are in ``samples`` (but for ``source_identity="other"``,
     which takes its sources from them). A slice of the plan is a plan.
@@ -65,15 +66,21 @@ def make_plan(samples: Samples, config: AugmentConfig, bank: PoseBank | None = N
     for pid in sorted(by_pid):
         own = by_pid[pid]
         sources = own if config.source_identity == "same" else [sample for sample in everyone if sample.pid != pid]
-        plan += [_plan_image(pid, k, sources, bank, config) for k in range(config.per_identity)]
+        poses: list[str] = []
+        for k in range(config.per_identity):
+            plan.append(_plan_image(pid, k, sources, bank, config, poses))
+            poses.append(plan[-1].target_pose)
     return plan
 
 
-def _plan_image(pid: int, k: int, sources: list[Sample], bank: PoseBank, config: AugmentConfig) -> PlannedImage:
+def _plan_image(
+    pid: int, k: int, sources: list[Sample], bank: PoseBank, config: AugmentConfig, drawn: list[str]
+) -> PlannedImage:
+    """Image ``k`` of an identity that was given the poses ``drawn`` before."""
     rng = np.random.default_rng([config.seed, pid, k])
     seed = int(rng.integers(2**53))
     source = sources[rng.integers(len(sources))]
-    (target_pose,) = bank.draw(config.poses, source, 1, rng)
+    (target_pose,) = bank.draw(config.poses, source, 1, rng, drawn)
     scene = PurePath(source.name).stem.partition("_")[2]
     name = f"{pid:04d}_{scene}_g{k:04d}.{config.image_format}"
     return PlannedImage(name, source.name, target_pose, pid, source.camid, seed)

@@ -59,7 +59,9 @@ class PoseBank:
     def __len__(self) -> int:
         return len(self.names)
 
-    def draw(self, strategy: str, source: Sample, count: int, rng: np.random.Generator) -> list[str]:
+    def draw(
+        self, strategy: str, source: Sample, count: int, rng: np.random.Generator, drawn: Sequence[str] = ()
+    ) -> list[str]:
         """Choose target poses for images of ``source``'s identity.
 
         - ``random``: uniformly from the bank, as the papers do.
@@ -76,6 +78,7 @@ class PoseBank:
             source: the image that will be shown in the poses; need not be in the bank.
             count: how many poses.
             rng: the only source of randomness.
+            drawn: names that the identity was given before, from other sources perhaps; they count as draws.
 
         Returns:
             ``count`` names of images whose pose to use.
@@ -83,32 +86,28 @@ class PoseBank:
         Raises:
             ConfigError: an unknown strategy.
         """
-        labels = self._labels(strategy)
-        groups = labels.max() + 1
-        own = np.bincount(labels[self._pids == source.pid], minlength=groups)
+        labels, pools = self._groups(strategy)
+        own = np.bincount(labels[self._pids == source.pid], minlength=len(pools))
         itself = [self._index[source.name]] if source.name in self._index and len(self) > 1 else []
-        available = np.bincount(labels) > np.bincount(labels[itself], minlength=groups)
+        sizes = np.array([len(pool) for pool in pools])
+        available = sizes > np.bincount(labels[itself], minlength=len(pools))
 
-        drawn: list[int] = []
-        free = np.ones(len(self), bool)
-        free[itself] = False
+        taken = [self._index[name] for name in drawn]
         for _ in range(count):
             if strategy == "other_view":
                 weight = _other_views(own, labels[itself], available)
             else:  # one group of all for "random"
-                weight = available / (1.0 + own + np.bincount(labels[drawn], minlength=groups))
-            pool = np.flatnonzero(labels == rng.choice(groups, p=weight / weight.sum()))
-            if not free[pool].any():  # every pose of the pool has been drawn: start it again
-                free[pool] = True
-                free[itself] = False
-            drawn.append(int(rng.choice(pool[free[pool]])))
-            free[drawn[-1]] = False
-        return [self.names[index] for index in drawn]
+                weight = available / (1.0 + own + np.bincount(labels[taken], minlength=len(pools)))
+            pool = pools[rng.choice(len(pools), p=weight / weight.sum())]
+            pool = pool[pool != itself[0]] if itself else pool
+            times = np.bincount(taken, minlength=len(self))[pool]
+            taken.append(int(rng.choice(pool[times == times.min()])))
+        return [self.names[index] for index in taken[len(drawn) :]]
 
-    def _labels(self, strategy: str) -> np.ndarray:
-        """[N] the group of each pose among which the strategy chooses."""
+    def _groups(self, strategy: str) -> tuple[np.ndarray, list[np.ndarray]]:
+        """[N] the group of each pose among which the strategy chooses, and the indices of each group."""
         if strategy == "random":
-            return np.zeros(len(self), np.int64)
+            return self._whole
         if strategy == "diverse":
             return self._clusters
         if strategy == "other_view":
@@ -116,17 +115,27 @@ class PoseBank:
         raise ConfigError(f"poses: unknown strategy {strategy!r}. Use one of: {', '.join(STRATEGIES)}.")
 
     @cached_property
-    def _views(self) -> np.ndarray:
-        return np.array([VIEWS.index(view_of(pose)) for pose in self._poses])
+    def _whole(self) -> tuple[np.ndarray, list[np.ndarray]]:
+        return _pooled(np.zeros(len(self), np.int64), 1)
 
     @cached_property
-    def _clusters(self) -> np.ndarray:
-        """[N] cluster of each pose's shape, found with a fixed seed."""
+    def _views(self) -> tuple[np.ndarray, list[np.ndarray]]:
+        return _pooled(np.array([VIEWS.index(view_of(pose)) for pose in self._poses]), len(VIEWS))
+
+    @cached_property
+    def _clusters(self) -> tuple[np.ndarray, list[np.ndarray]]:
+        """By the cluster of each pose's shape, found with a fixed seed."""
         from sklearn.cluster import KMeans
 
         shapes = _shapes(self._poses)
         distinct = len(np.unique(shapes.round(3), axis=0))
-        return KMeans(min(CLUSTERS, distinct), n_init=1, random_state=0).fit_predict(shapes)
+        clusters = min(CLUSTERS, distinct)
+        return _pooled(KMeans(clusters, n_init=1, random_state=0).fit_predict(shapes), clusters)
+
+
+def _pooled(labels: np.ndarray, groups: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The labels, and the indices of each group."""
+    return labels, [np.flatnonzero(labels == group) for group in range(groups)]
 
 
 def _other_views(own: np.ndarray, seen: np.ndarray, available: np.ndarray) -> np.ndarray:

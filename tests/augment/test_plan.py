@@ -57,6 +57,12 @@ def test_a_larger_plan_extends_the_smaller_one(poses):
     assert [of(large, pid)[:3] for pid in (2, 7, 11)] == [of(small, pid) for pid in (2, 7, 11)]
 
 
+def test_an_identity_is_given_no_pose_twice_while_there_is_another():
+    plan = make_plan(people(), AugmentConfig(per_identity=9, seed=1))
+    for pid in (2, 7, 11):
+        assert len({image.target_pose for image in of(plan, pid)}) == 9
+
+
 @pytest.mark.parametrize("poses", ["random", "diverse", "other_view"])
 def test_an_identitys_images_do_not_depend_on_the_others(poses):
     samples, config = people(), AugmentConfig(per_identity=6, poses=poses)

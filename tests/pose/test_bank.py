@@ -142,6 +142,32 @@ def test_diverse_prefers_the_shapes_an_identity_lacks(standing):
     assert share_of_raised(sample(7, 0)) == pytest.approx(0.5, abs=0.1)
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_drawing_one_by_one_counts_what_was_drawn_before(samples, strategy):
+    bank, drawn = PoseBank(samples), []
+    for number in range(24):
+        drawn += bank.draw(strategy, samples[0], 1, rng(number), drawn)
+    times, labels = Counter(drawn), dict(zip(bank.names, bank._groups(strategy)[0]))
+    for label in {labels[name] for name in drawn}:
+        of_group = [times[name] for name in bank.names[1:] if labels[name] == label]
+        assert max(of_group) - min(of_group) <= 1  # no pose comes again before its whole group has
+
+
+def test_diverse_counts_the_draws_before(standing):
+    """Two shapes of 20 poses each: 19 draws of one make the other 20 times as likely."""
+    raised = standing.xy.copy()
+    raised[[3, 4, 6, 7], 1] = 5.0
+    listed = [sample(1, number) for number in range(40)]
+    poses = {
+        each.name: Pose(raised if number >= 20 else standing.xy, standing.visible, (128, 64))
+        for number, each in enumerate(listed)
+    }
+    bank = PoseBank(Samples(listed, poses))
+    before = [each.name for each in listed[:19]]
+    new = [bank.draw("diverse", sample(7, 0), 1, rng(seed), before)[0] for seed in range(300)]
+    assert np.mean([name in {each.name for each in listed[20:]} for name in new]) == pytest.approx(20 / 21, abs=0.05)
+
+
 def test_an_unknown_strategy_is_named(samples):
     with pytest.raises(ConfigError, match=r"unknown strategy 'rare'\. Use one of: random, diverse, other_view"):
         PoseBank(samples).draw("rare", samples[0], 1, rng())
