@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 import warnings
@@ -29,7 +28,7 @@ def bench_evaluation(
         seconds, torchreid_seconds: of all, and torchreid_rank_seconds of its ``evaluate_rank`` alone.
         ratio: torchreid_rank_seconds / seconds, that is, with our distances counted and theirs not.
         max_difference: largest difference of Rank-1, 5, 10 and mAP as fractions of 1.
-        peak_memory_mb: of the process when ours ended, and features_mb of it for the features themselves.
+        peak_memory_mb: of the process when ours ended (NaN on Windows), and features_mb of it for the features.
     """
     rng = np.random.default_rng(seed)
     centres = rng.standard_normal((IDENTITIES, dim), dtype=np.float32)
@@ -79,5 +78,10 @@ def _torchreid_metrics():
 
 
 def _peak_memory_mb() -> float:
+    """NaN where the system does not say (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return float("nan")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # macOS counts bytes, Linux KiB
