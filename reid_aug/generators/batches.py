@@ -6,8 +6,10 @@ draws its own share.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -99,6 +101,14 @@ class PairBatches:
         _, person, count = np.unique(pids, return_inverse=True, return_counts=True)
         self.first, self.count = np.searchsorted(pids[self.by_person], pids), count[person]
         self.resident = self._resident()
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the images' names, their poses and the pairs, in order: what a run must find again to be resumed."""
+        sha = hashlib.sha256("\n".join(self.names).encode())
+        for array in (self.pairs, self.poses.xy.cpu().numpy(), self.poses.visible.cpu().numpy()):
+            sha.update(np.ascontiguousarray(array).tobytes())
+        return sha.hexdigest()[:16]
 
     def at(self, iteration: int, part: int = 0) -> PairBatch:
         """The batch of an iteration; ``part`` counts the accumulated batches within it."""

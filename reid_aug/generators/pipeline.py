@@ -274,8 +274,8 @@ def make_sampler(name: str, process: Any) -> Any:
 def load_generator(folder: str | Path, device: str | torch.device | None = None) -> PosePipeline:
     """Load a generator folder (``model_index.json`` and safetensors) for sampling, in float32.
 
-    ``folder`` may also be the name of a generator that the package ships, ``pidm_toy``. ``device`` None is the GPU where
-    there is one.
+    ``folder`` may also be the name of a generator that the package ships, ``pidm_toy``. ``device`` None is the GPU
+    where there is one.
 
     Raises:
         CheckpointError: no such folder, not a generator, or weights of another architecture.

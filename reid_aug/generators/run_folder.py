@@ -20,8 +20,9 @@ class RunFolder:
     """``train_config.yaml``, ``checkpoint.pt`` while training, and the generator's own files at the end.
 
     Args:
-        path: the folder, made where it does not exist.
+        path: the folder; :meth:`claim` makes it.
         config: of the run.
+        data: digest of what it learns from.
         resume: whether a checkpoint in it may be continued.
 
     Raises:
@@ -29,42 +30,60 @@ class RunFolder:
             it is true.
     """
 
-    def __init__(self, path: str | Path, config: GeneratorConfig, resume: bool):
-        self.path = Path(path)
+    def __init__(self, path: str | Path, config: GeneratorConfig, data: str, resume: bool):
+        self.path, self.config, self.data = Path(path), config, data
         self.checkpoint = self.path / "checkpoint.pt"
-        settings = self.path / "train_config.yaml"
-        if settings.exists():
-            self._check(settings, config, resume)
-        elif self.path.exists() and any(self.path.iterdir()):
+        self.settings = self.path / "train_config.yaml"
+        begun = self.checkpoint.exists() or (self.path / "model_index.json").exists()
+        if begun:
+            self._check(resume)
+        elif not self.settings.exists() and self.path.exists() and any(self.path.iterdir()):
             raise OutputError(f"{self.path}: not empty, and not a training run. Name another folder.")
-        elif resume:
+        elif resume and not self.settings.exists():
             raise OutputError(f"{self.path}: nothing to resume. Leave --resume out, or name the folder of the run.")
-        self.path.mkdir(parents=True, exist_ok=True)
-        save_config(config, settings)
 
-    def _check(self, settings: Path, config: GeneratorConfig, resume: bool) -> None:
+    def claim(self) -> None:
+        """Make the folder this run's; called once everything that can be wrong with the run has been checked."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        save_config(self.config, self.settings)
+
+    def _check(self, resume: bool) -> None:
         try:
-            same = load_config(GeneratorConfig, settings) == config
+            same = load_config(GeneratorConfig, self.settings) == self.config
         except ConfigError:
             same = False
         if not same:
-            raise OutputError(f"{self.path}: holds a run with other settings ({settings.name}). Name another folder.")
+            raise OutputError(
+                f"{self.path}: holds a run with other settings ({self.settings.name}). Name another folder."
+            )
         if not resume:
-            raise OutputError(f"{self.path}: holds this run already. Continue it with --resume, or name another folder.")
+            raise OutputError(
+                f"{self.path}: holds this run already. Continue it with --resume, or name another folder."
+            )
 
     def save(self, state: Mapping[str, Any], iteration: int) -> None:
         """Write the state of ``iteration`` whole or not at all."""
         saved = {name: part.state_dict() for name, part in state.items()}
         partial = self.checkpoint.with_suffix(".partial")
-        torch.save({"iteration": iteration, **saved}, partial)
+        torch.save({"iteration": iteration, "data": self.data, **saved}, partial)
         os.replace(partial, self.checkpoint)
 
     def load(self, state: Mapping[str, Any]) -> int:
-        """Put the checkpoint, if there is one yet, into ``state``; returns the iterations done."""
+        """Put the checkpoint, if there is one yet, into ``state``; returns the iterations done.
+
+        Raises:
+            CheckpointError: the checkpoint is damaged or of another architecture.
+            OutputError: it was trained on other images, poses or pairs.
+        """
         if not self.checkpoint.exists():
             return 0
         try:
             saved = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            if saved["data"] != self.data:
+                raise OutputError(
+                    f"{self.path}: holds a run on other images, poses or pairs. Give the data, fraction and seed of "
+                    "that run, or name another folder."
+                )
             for name, part in state.items():
                 part.load_state_dict(saved[name])
         except (OSError, KeyError, RuntimeError, ValueError, UnpicklingError) as error:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast_object_list
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
@@ -90,47 +92,40 @@ def train_generator(
         TrainingError: the loss is no longer a number; the last checkpoint is kept.
     """
     loop = config.training
-    folder = RunFolder(out, config, resume)
+    AcceleratorState._reset_state()  # an earlier run of this process may have had another precision
     accelerator = Accelerator(
         mixed_precision=loop.precision,
         gradient_accumulation_steps=loop.accumulation,
         log_with="tensorboard",
-        project_dir=str(folder.path),
+        project_dir=str(out),
     )
-    # A compiled step has to see whole batches of one shape; autocast and the layout are set before it is traced.
     torch.manual_seed(loop.seed)
     codec = make_codec(config.model, images.batch(_spread(len(samples), CODEC_IMAGES)))
     denoiser = build_denoiser(config.model, config.noise, codec).to(memory_format=torch.channels_last)
     objective = Objective(config.noise, config.model.learned_variance)
-    trained = trained_parameters(denoiser)
-    ema = EMAModel(trained, decay=loop.ema_decay)
-    optimiser = torch.optim.AdamW(
-        trained,
-        lr=loop.learning_rate,
-        weight_decay=loop.weight_decay,
-        fused=accelerator.device.type == "cuda",
-    )
-    rate = get_scheduler(
-        "constant_with_warmup" if loop.schedule == "constant" else "cosine",
-        optimiser,
-        num_warmup_steps=loop.warmup,
-        num_training_steps=loop.iterations,
-    )
-    step, optimiser = accelerator.prepare(TrainingStep(denoiser, codec, objective), optimiser)
-    ema.to(accelerator.device)
-    state = {"denoiser": denoiser, "codec": codec, "optimiser": optimiser, "ema": ema, "rate": rate}
-    done = folder.load(state) if resume else 0
-    run = torch.compile(step) if loop.compile else step
     batches = PairBatches(
         samples, images, pairs, loop, config.noise, accelerator.device,
         accelerator.process_index, accelerator.num_processes, getattr(denoiser, "slots", None),
     )  # fmt: skip
-    pipe = PosePipeline(
-        denoiser, codec, objective.scheduler, config.sampling.model_dump(), config.model.image_size
-    )
+    pipe = PosePipeline(denoiser, codec, objective.scheduler, config.sampling.model_dump(), config.model.image_size)
     pipe.set_progress_bar_config(disable=True)
-    sheet = SampleSheet(batches, folder.path / "samples")
+    pipe.describe()  # the sampling settings are wrong now or at the first sheet
+    folder = RunFolder(out, config, batches.digest, resume)
+    trained = trained_parameters(denoiser)
+    ema = EMAModel(trained, decay=loop.ema_decay)
+    optimiser, rate = _optimiser(trained, config, accelerator)
+    step, optimiser = accelerator.prepare(TrainingStep(denoiser, codec, objective), optimiser)
+    state = {"denoiser": denoiser, "codec": codec, "optimiser": optimiser, "ema": ema, "rate": rate}
+    if accelerator.scaler is not None:
+        state["scaler"] = accelerator.scaler
+    done = folder.load(state) if resume else 0
+    ema.to(accelerator.device)  # after loading, which leaves it on the CPU
+    accelerator.wait_for_everyone()  # all have looked at the folder before one changes it
+    if accelerator.is_main_process:
+        folder.claim()
     accelerator.init_trackers("logs")
+    run = torch.compile(step) if loop.compile else step
+    sheet = SampleSheet(batches, folder.path / "samples")
     losses = LossLog(accelerator, batches, done, progress)
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
 
@@ -140,25 +135,47 @@ def train_generator(
         rate.step()
         ema.step(trained)
         done += 1
-        last = done == loop.iterations or (deadline is not None and time.monotonic() > deadline)
-        if done % LOG_EVERY == 0 or done % loop.sample_every == 0 or last:
+        last = done == loop.iterations or _is_over(deadline)
+        saves = last or done % loop.checkpoint_every == 0
+        shows = last or done % loop.sample_every == 0
+        if saves or shows or done % LOG_EVERY == 0:
             losses.flush(done, rate.get_last_lr()[0])
-        if accelerator.is_main_process:
-            if done % loop.checkpoint_every == 0 or last:
-                losses.flush(done, rate.get_last_lr()[0])
-                folder.save(state, done)
-            if done % loop.sample_every == 0 or last:
-                with averaged(ema, denoiser):
-                    sheet.write(pipe, done)
+        if accelerator.is_main_process and saves:
+            folder.save(state, done)
+        if accelerator.is_main_process and shows:
+            with averaged(ema, denoiser):
+                sheet.write(pipe, done)
         if last:
             break
-    accelerator.end_training()
     ema.copy_to(trained)
     denoiser.eval()
     if accelerator.is_main_process:
         folder.finish(pipe)
     accelerator.wait_for_everyone()
+    accelerator.end_training()
     return pipe
+
+
+def _optimiser(trained: list[nn.Parameter], config: GeneratorConfig, accelerator: Accelerator):
+    """AdamW and its learning rate's schedule."""
+    loop = config.training
+    optimiser = torch.optim.AdamW(
+        trained, lr=loop.learning_rate, weight_decay=loop.weight_decay, fused=accelerator.device.type == "cuda"
+    )
+    rate = get_scheduler(
+        "constant_with_warmup" if loop.schedule == "constant" else "cosine",
+        optimiser,
+        num_warmup_steps=loop.warmup,
+        num_training_steps=loop.iterations,
+    )
+    return optimiser, rate
+
+
+def _is_over(deadline: float | None) -> bool:
+    """Whether the time is up, by the main process's clock: all processes stop at the same iteration."""
+    if deadline is None:
+        return False
+    return broadcast_object_list([time.monotonic() > deadline])[0]
 
 
 def _iterate(

@@ -2,7 +2,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ import torch
 from generator_cases import config, training_set
 
 from reid_aug.config import GeneratorConfig, load_config
-from reid_aug.errors import CheckpointError, OutputError, TrainingError
+from reid_aug.errors import CheckpointError, ConfigError, DataError, OutputError, TrainingError
 from reid_aug.generators.pipeline import load_generator
 from reid_aug.generators.training import train_generator
 
@@ -52,11 +51,16 @@ def test_the_loss_falls_on_one_pair(tmp_path):
     samples, images, pairs = training_set()
     losses = []
     settings = config(
-        training={"iterations": 240, "batch_size": 8, "learning_rate": 3e-3, "drop": 0.0, "flip": 0.0, "sample_every": 500}
+        training={
+            "iterations": 240,
+            "batch_size": 8,
+            "learning_rate": 3e-3,
+            "drop": 0.0,
+            "flip": 0.0,
+            "sample_every": 500,
+        }
     )
-    train_generator(
-        samples, images, pairs[:1], settings, tmp_path, progress=lambda done, loss: losses.append(loss)
-    )
+    train_generator(samples, images, pairs[:1], settings, tmp_path, progress=lambda done, loss: losses.append(loss))
     assert losses[-1] < 0.5 * losses[0]
 
 
@@ -104,7 +108,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_pairs(tmp_path):
 def test_folders_that_are_not_this_run(tmp_path):
     settings = config()
     train_generator(*training_set(), settings, tmp_path / "run")
-    with pytest.raises(OutputError, match="holds this run already. Continue it with --resume"):
+    with pytest.raises(OutputError, match="holds this run already"):
         train_generator(*training_set(), settings, tmp_path / "run")
     with pytest.raises(OutputError, match=r"other settings \(train_config.yaml\)"):
         train_generator(*training_set(), config(training={"seed": 1}), tmp_path / "run", resume=True)
@@ -115,6 +119,45 @@ def test_folders_that_are_not_this_run(tmp_path):
     with pytest.raises(OutputError, match="not empty, and not a training run"):
         train_generator(*training_set(), settings, tmp_path / "other")
     assert [file.name for file in (tmp_path / "other").iterdir()] == ["notes.txt"]
+
+
+def test_a_run_is_not_resumed_on_other_data(tmp_path):
+    settings = config(training={"iterations": 6})
+    train_generator(*training_set(), settings, tmp_path, minutes=0)
+    with pytest.raises(OutputError, match="holds a run on other images, poses or pairs"):
+        train_generator(*training_set(seed=5), settings, tmp_path, resume=True)
+
+
+def test_a_start_that_fails_leaves_the_folder_free(tmp_path):
+    samples, images, pairs = training_set()
+    with pytest.raises(DataError, match="training pairs: none"):
+        train_generator(samples, images, [], config(), tmp_path)
+    wrong = config(sampling={"guidance": "joint"})
+    with pytest.raises(ConfigError, match="guidance_scale: `joint` guidance takes"):
+        train_generator(samples, images, pairs, wrong, tmp_path)
+    train_generator(samples, images, pairs, config(), tmp_path)
+
+
+def test_runs_of_different_precision_in_one_process(tmp_path):
+    for precision in ("no", "bf16"):
+        settings = config(training={"iterations": 1, "precision": precision})
+        train_generator(*training_set(), settings, tmp_path / precision)
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_generator(tmp_path):
+    code = (
+        f"import sys; sys.path.insert(0, {str(HERE)!r})\n"
+        "from generator_cases import config, training_set\n"
+        "from reid_aug.generators.training import train_generator\n"
+        f"train_generator(*training_set(), config(), {str(tmp_path / 'run')!r}, minutes=10)\n"
+    )
+    (tmp_path / "script.py").write_text(code)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run([*command, str(tmp_path / "script.py")], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert weights(tmp_path / "run")
 
 
 def test_a_damaged_checkpoint(tmp_path):

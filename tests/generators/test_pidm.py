@@ -87,7 +87,9 @@ def test_several_sources_are_more_tokens_and_their_order_does_not_matter():
     swapped = type(two)(two.source.flip(1), two.source_pose, two.target_pose)
     noisy, steps = torch.randn(2, 3, *SIZE), torch.tensor([10, 700])
     with torch.no_grad():
-        assert torch.allclose(model(noisy, steps, encoded), model(noisy, steps, model.encode(swapped, codec)), atol=1e-4)
+        assert torch.allclose(
+            model(noisy, steps, encoded), model(noisy, steps, model.encode(swapped, codec)), atol=1e-4
+        )
 
 
 def test_learned_variance_doubles_the_output_and_a_denoiser_survives_saving(tmp_path):
