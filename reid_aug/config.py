@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PositiveFloat,
@@ -27,6 +28,10 @@ from pydantic import (
 from reid_aug.errors import ConfigError
 
 ImageSize = tuple[PositiveInt, PositiveInt]  # (height, width) in pixels
+
+
+# YAML 1.1 reads an unquoted `no` as false.
+Precision = Annotated[Literal["no", "bf16", "fp16"], BeforeValidator(lambda value: "no" if value is False else value)]
 
 
 class Config(BaseModel):
@@ -191,7 +196,7 @@ class GeneratorTrainingConfig(Config):
     drop: float = Field(0.1, ge=0.0, lt=1.0)  # share of samples that lose the source, the pose, or both (a third each)
     flip: float = Field(0.5, ge=0.0, le=1.0)
     reconstruction: bool = False  # train each pair also from the source to itself (L_rec, Eq. 5 of CFLD)
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    precision: Precision = "no"
     compile: bool = False
     seed: int = Field(0, ge=0)
     checkpoint_every: PositiveInt = 1000
@@ -306,7 +311,7 @@ class ReidTrainingConfig(Config):
     weight_decay: float = Field(5e-4, ge=0.0)
     warmup: float = Field(1 / 12, ge=0.0, le=1.0)  # share of the iterations, from 0.01 of the rate
     milestones: tuple[float, ...] = (1 / 3, 7 / 12)  # shares of the iterations at which the rate drops to a tenth
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    precision: Precision = "no"
     accumulation: PositiveInt = 1
     ema_decay: float | None = Field(None, gt=0.0, lt=1.0)
     seed: int = Field(0, ge=0)

@@ -130,6 +130,14 @@ def test_overrides_that_cannot_be_applied(override, message):
         build_config(ReidConfig, {"training": {"iterations": 5}}, [override])
 
 
+@pytest.mark.parametrize("kind", [GeneratorConfig, ReidConfig])
+def test_no_precision_is_no_however_yaml_reads_it(kind, tmp_path):
+    assert build_config(kind, {}, ["training.precision=no"]).training.precision == "no"
+    assert load_config(kind, write(tmp_path, "training: {precision: no}\n")).training.precision == "no"
+    with pytest.raises(ConfigError, match=r"`training\.precision`: .*\(got True\)"):
+        build_config(kind, {}, ["training.precision=yes"])
+
+
 @given(st.integers(1, 10**6), st.floats(1e-6, 1.0), st.booleans(), st.text("abcxyz_", min_size=1))
 def test_an_override_is_the_value_it_spells(iterations, rate, neck, backbone):
     config = build_config(

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from reid_aug.config import ReidConfig
-from reid_aug.errors import ConfigError, DataError
+from reid_aug.errors import DataError, TrainingError
 from reid_aug.records import ImageSource, Samples, Schedule
 from reid_aug.reid.checkpoint import RunFolder
 from reid_aug.reid.learner import Learner, TrainingBatch, learning_rate
@@ -54,7 +54,8 @@ def train_reid(
 
     Raises:
         DataError: images and samples of different number, one identity, generated images of unknown identities.
-        ConfigError: fewer identities than P, an unknown backbone, a loss that is no longer a number.
+        ConfigError: fewer identities than P, an unknown backbone.
+        TrainingError: a loss that is no longer a number.
         OutputError: ``out`` holds another run.
     """
     sources = _sources(train, images, synthetic, synthetic_images)
@@ -169,7 +170,7 @@ def _say_repeats(pids: np.ndarray, images: int) -> None:
 def _check(losses: dict[str, float], iteration: int) -> None:
     if not math.isfinite(losses["loss"]):
         parts = ", ".join(f"{name} {value:g}" for name, value in losses.items())
-        raise ConfigError(
+        raise TrainingError(
             f"training: the loss is no longer a number at iteration {iteration} ({parts}). Lower "
             "training.learning_rate, lengthen training.warmup, or use training.precision=no."
         )

@@ -14,7 +14,7 @@ import torch
 from reid_cases import ArrayImages, four_real, people, tiny_config
 
 from reid_aug.config import ReidConfig, ReidTrainingConfig, build_config, load_config
-from reid_aug.errors import CheckpointError, ConfigError, DataError, OutputError
+from reid_aug.errors import CheckpointError, ConfigError, DataError, OutputError, TrainingError
 from reid_aug.records import Mix
 from reid_aug.reid.features import extract_features
 from reid_aug.reid.learner import learning_rate
@@ -189,7 +189,7 @@ def test_generated_images_take_part_and_may_have_another_size():
         ({"synthetic": PEOPLE, "synthetic_images": ArrayImages(PEOPLE[:3])}, DataError, "generated set: 30 samples"),
         ({"synthetic": people(first_pid=4), "synthetic_images": ArrayImages(PEOPLE)}, DataError, "no real image"),
         ({"config": tiny_config(identities=9)}, ConfigError, "between 2 and 6"),
-        ({"config": tiny_config(learning_rate=1e30)}, ConfigError, r"no longer a number at iteration \d.*_rate"),
+        ({"config": tiny_config(learning_rate=1e30)}, TrainingError, r"no longer a number at iteration \d.*_rate"),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused(more, error, message, tmp_path):
