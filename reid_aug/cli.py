@@ -333,7 +333,7 @@ def sweep(
     out: Out,
     keypoints: Keypoints = None,
     settings: Settings = None,
-    minutes: Minutes = None,
+    minutes: Annotated[float | None, typer.Option(help="Begin no further cell after this long.")] = None,
     skip_bad: SkipBad = False,
 ) -> None:
     """Run fractions x arms x seeds; cells already in results.jsonl are not run again.

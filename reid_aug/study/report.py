@@ -99,7 +99,7 @@ def write_report(
         caveats=caveats,
         versions=_versions(results),
         cells=len(results),
-        training=_duration(sum(result.seconds for result in results)),
+        computing=_duration(sum(result.seconds for result in results)),
     )
     _write(folder / "results.md", "\n".join(markdown(summary) for summary in summaries.values()).encode("utf-8"))
     _write(folder / "report.html", page.encode("utf-8"))
@@ -168,7 +168,7 @@ def _duration(seconds: float) -> str:
 
 
 def _versions(results: Sequence[Result]) -> dict[str, str]:
-    """Every version that took part, for a study may have been run in several slots."""
+    """Every version that took part, for a study may have been run in several sittings."""
     found: dict[str, dict[str, None]] = {}
     for result in results:
         for package, version in result.versions.items():

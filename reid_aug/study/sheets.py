@@ -30,16 +30,6 @@ def pair_sheet(source: torch.Tensor, target_pose: torch.Tensor, generated: torch
     return _grid(lines, above=list(columns))
 
 
-def row_sheet(rows: Mapping[str, torch.Tensor]) -> Image.Image:
-    """One labelled line of images for each entry, e.g. the same sources and poses through several generators.
-
-    Args:
-        rows: label -> uint8 [N, 3, H, W], the same N for all.
-    """
-    tiles = _tiles(rows)
-    return _grid(list(tiles.values()), left=list(tiles))
-
-
 def ranked_sheet(query: torch.Tensor, ranked: torch.Tensor, hits: Sequence[bool]) -> Image.Image:
     """A query and its first gallery images in order, framed green and "same" for a hit, red and "other" for a miss.
 
@@ -91,23 +81,20 @@ def _framed(tile: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
     return framed
 
 
-def _grid(lines: list[list[Image.Image]], above: Sequence[str] = (), left: Sequence[str] = ()) -> Image.Image:
-    """Lines of equally large tiles on paper, with labels above the columns and left of the lines."""
+def _grid(lines: list[list[Image.Image]], above: Sequence[str]) -> Image.Image:
+    """Lines of equally large tiles on paper, with labels above the columns."""
     font = ImageFont.load_default(FONT_SIZE)
     width, height = lines[0][0].size
     column = max([width, *(round(font.getlength(label)) for label in above)])
-    margin = max((round(font.getlength(label)) + GAP for label in left), default=0)
-    head = FONT_SIZE + GAP if above else 0
-    size = (margin + GAP + len(lines[0]) * (column + GAP), head + GAP + len(lines) * (height + GAP))
+    head = FONT_SIZE + GAP
+    size = (GAP + len(lines[0]) * (column + GAP), head + GAP + len(lines) * (height + GAP))
     sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
     for index, label in enumerate(above):
-        centre = margin + GAP + index * (column + GAP) + column // 2
+        centre = GAP + index * (column + GAP) + column // 2
         draw.text((centre, GAP + FONT_SIZE // 2), label, fill=INK, font=font, anchor="mm")
     for row, tiles in enumerate(lines):
         top = head + GAP + row * (height + GAP)
-        if left:
-            draw.text((GAP, top + height // 2), left[row], fill=INK, font=font, anchor="lm")
         for index, tile in enumerate(tiles):
-            sheet.paste(tile, (margin + GAP + index * (column + GAP) + (column - width) // 2, top))
+            sheet.paste(tile, (GAP + index * (column + GAP) + (column - width) // 2, top))
     return sheet

@@ -4,13 +4,16 @@ import torch
 from PIL import Image
 
 from reid_aug.errors import DataError
-from reid_aug.study.sheets import HIT, MISS, QUERY, pair_sheet, ranked_sheet, row_sheet, write_sheet
+from reid_aug.study.sheets import HIT, MISS, QUERY, pair_sheet, ranked_sheet, write_sheet
 
 SIZE = (32, 16)
 
 
 def plain(*colours):
     return torch.tensor(colours, dtype=torch.uint8)[:, :, None, None].expand(-1, 3, *SIZE).contiguous()
+
+
+ONE = plain((1, 1, 1))
 
 
 def area(sheet, colour):
@@ -32,14 +35,6 @@ def test_pair_sheet_has_a_line_a_pair_in_reading_order():
     assert len({row for row, _ in places[:4]}) == 1 and places == sorted(places)
 
 
-def test_row_sheet_puts_a_label_before_each_line():
-    sheet = row_sheet({"pidm": plain((9, 9, 200), (8, 9, 200)), "warp": plain((7, 9, 200), (6, 9, 200))})
-    first, second, third = (bounds(sheet, colour) for colour in ((9, 9, 200), (8, 9, 200), (7, 9, 200)))
-    assert first[0] == second[0] < third[0] and first[1] == third[1] < second[1]
-    label = np.asarray(sheet)[first[0] : first[0] + 2 * SIZE[0], : first[1]]
-    assert label.min() < 120  # ink left of the line
-
-
 def test_ranked_sheet_frames_hits_and_misses():
     images = plain((10, 10, 10), (20, 20, 20), (30, 30, 30))
     sheet = ranked_sheet(plain((5, 5, 5))[0], images, [True, False, True])
@@ -52,10 +47,10 @@ def test_ranked_sheet_frames_hits_and_misses():
 @pytest.mark.parametrize(
     "draw, message",
     [
-        (lambda: row_sheet({"a": plain((1, 1, 1)).float()}), "`a`: torch.float32 .* Give uint8 images"),
-        (lambda: row_sheet({"a": plain((1, 1, 1))[:0]}), r"`a`: .*\[0, 3, 32, 16\].* N >= 1"),
-        (lambda: row_sheet({"a": plain((1, 1, 1)), "b": plain((1, 1, 1), (2, 2, 2))}), "as many images"),
-        (lambda: row_sheet({"a": plain((1, 1, 1)), "b": plain((1, 1, 1))[..., :8]}), "all of one size"),
+        (lambda: pair_sheet(ONE.float(), ONE, ONE, ONE), "`source`: torch.float32 .* Give uint8 images"),
+        (lambda: pair_sheet(ONE[:0], ONE, ONE, ONE), r"`source`: .*\[0, 3, 32, 16\].* N >= 1"),
+        (lambda: pair_sheet(ONE, ONE, ONE, torch.cat([ONE, ONE])), "as many images"),
+        (lambda: pair_sheet(ONE, ONE, ONE, ONE[..., :8]), "all of one size"),
         (lambda: ranked_sheet(plain((1, 1, 1))[0], plain((1, 1, 1)), [True, False]), "2 hit flags for 1 images"),
         (lambda: ranked_sheet(plain((1, 1, 1))[0, :, :8], plain((1, 1, 1)), [True]), "Resize to one size"),
     ],
@@ -66,7 +61,7 @@ def test_images_that_do_not_fit_are_named(draw, message):
 
 
 def test_a_sheet_is_written_whole(tmp_path):
-    sheet = row_sheet({"a": plain((1, 2, 3))})
+    sheet = pair_sheet(ONE, ONE, ONE, ONE)
     write_sheet(sheet, tmp_path / "new" / "sheet.png")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["sheet.png"]
     assert np.array_equal(np.asarray(Image.open(tmp_path / "new" / "sheet.png")), np.asarray(sheet))
