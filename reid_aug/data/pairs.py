@@ -10,7 +10,7 @@ import numpy as np
 
 from reid_aug.data.files import read_lines, write_lines
 from reid_aug.errors import DataError
-from reid_aug.pose.skeleton import HIPS, SHOULDERS
+from reid_aug.pose.skeleton import has_trunk
 from reid_aug.records import Samples
 
 HEADER = "from,to"
@@ -52,9 +52,8 @@ def make_pairs(samples: Samples) -> list[tuple[str, str]]:
 
 def usable_in_pairs(samples: Samples) -> np.ndarray:
     """[N] bool: whether each image has a pose with both shoulders and both hips visible."""
-    torso = [*SHOULDERS, *HIPS]
     poses = [samples.poses.get(sample.name) for sample in samples]
-    return np.array([pose is not None and bool(pose.visible[torso].all()) for pose in poses], dtype=bool)
+    return np.array([pose is not None and has_trunk(pose) for pose in poses], dtype=bool)
 
 
 def read_pairs(csv: str | Path, samples: Samples | None = None) -> list[tuple[str, str]]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-import warnings
 
 import numpy as np
 import torch
 
+from reid_aug.reid.backbones import import_torchreid
 from reid_aug.reid.evaluate import CMC_RANKS, evaluate
 
 IDENTITIES = 750  # of the Market-1501 test set
@@ -40,7 +40,7 @@ def bench_evaluation(
     ours = evaluate(query_features, *query_labels, gallery_features, *gallery_labels)
     seconds, peak_memory_mb = time.perf_counter() - start, _peak_memory_mb()
 
-    metrics = _torchreid_metrics()
+    metrics = import_torchreid().metrics
     start = time.perf_counter()
     distances = metrics.compute_distance_matrix(torch.from_numpy(query_features), torch.from_numpy(gallery_features))
     distance_seconds = time.perf_counter() - start
@@ -68,13 +68,6 @@ def _clustered(rng: np.random.Generator, centres: np.ndarray, length: int) -> tu
     spread = rng.uniform(2.0, 5.0, size=(length, 1)).astype(np.float32)  # some images are easy, some are not
     features = centres[pids] + spread * rng.standard_normal((length, centres.shape[1]), dtype=np.float32)
     return features / np.linalg.norm(features, axis=1, keepdims=True), pids, camids
-
-
-def _torchreid_metrics():
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Cython evaluation")
-        import torchreid
-    return torchreid.metrics
 
 
 def _peak_memory_mb() -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 import timm
@@ -11,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from reid_aug.config import ReidConfig, ReidModelConfig, build_config
-from reid_aug.errors import CheckpointError, ConfigError
+from reid_aug.errors import CheckpointError, ConfigError, MissingDependencyError
 from reid_aug.reid.backbones import import_torchreid
 from reid_aug.reid.model import build_model, load_model, save_model
 from reid_aug.reid.weights import replace_file
@@ -208,3 +209,9 @@ def test_a_file_is_synced_while_open_for_writing(tmp_path, monkeypatch):
     replace_file(tmp_path / "a.txt", lambda path: path.write_text("whole"))
     assert (tmp_path / "a.txt").read_text() == "whole"
     assert synced == [os.O_RDWR]
+
+
+def test_without_torchreid_the_packages_to_install_are_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchreid", None)
+    with pytest.raises(MissingDependencyError, match=r"Run: pip install torchreid opencv-python-headless gdown h5py"):
+        import_torchreid()
