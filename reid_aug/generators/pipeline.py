@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from reid_aug.config import SamplingConfig, build_config
 from reid_aug.errors import CheckpointError, ConfigError, DataError
+from reid_aug.generators import systems  # noqa: F401 - diffusers loads only classes whose modules are imported
 from reid_aug.generators.condition import Encoded
 from reid_aug.generators.guidance import GUIDANCE
 from reid_aug.generators.tasks import Blend, Poses, Request, Seeds, Sources, read_images, read_mask, read_request, slerp
@@ -288,7 +289,7 @@ def load_generator(folder: str | Path, device: str | torch.device | None = None)
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # its three components load in a moment
     try:
-        pipe = PosePipeline.from_pretrained(folder, local_files_only=True)
+        pipe = PosePipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     except (OSError, ValueError, RuntimeError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{folder}: cannot be loaded: {error}. Its weights are damaged or belong to another architecture; train "
@@ -297,7 +298,7 @@ def load_generator(folder: str | Path, device: str | torch.device | None = None)
     finally:
         if bars:
             logging.enable_progress_bar()
-    pipe.to(device or ("cuda" if torch.cuda.is_available() else "cpu"), torch.float32)
+    pipe.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     pipe.denoiser.to(memory_format=torch.channels_last)
     pipe.set_progress_bar_config(disable=True)
     return pipe

@@ -55,10 +55,11 @@ def run_demo(out: str | Path, from_scratch: bool, progress: Progress, say: Calla
     out = Path(out)
     market = make_toy_market(out / "data", seed=0)
     generator = str(train_from_scratch(out, progress)) if from_scratch else GENERATOR
-    results = run_sweep(demo_study(generator), market, out / "study", progress=progress, announce=announcer(say))
+    study = out / ("study-from-scratch" if from_scratch else "study")
+    results = run_sweep(demo_study(generator), market, study, progress=progress, announce=announcer(say))
     say(table(summarise(results)))
-    page = report_study(out / "study", market, CAVEATS)
-    return f"report: {page}\ngenerated images: {out / 'study' / 'generated'}\n{CAVEATS[0]}"
+    page = report_study(study, market, CAVEATS)
+    return f"report: {page}\ngenerated images: {study / 'generated'}\n{CAVEATS[0]}"
 
 
 def demo_study(generator: str) -> StudyConfig:

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -72,6 +75,13 @@ def test_saving_and_loading_keeps_the_images_and_the_digest(pipe, tmp_path):
         "guidance": "cumulative",
         "guidance_scale": {"pose": 2.0, "source": 2.0},
     }
+
+
+def test_a_generator_loads_in_a_fresh_process(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    code = f"from reid_aug.generators.pipeline import load_generator; print(load_generator({str(tmp_path)!r}).digest)"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert printed.stdout.strip() == pipe.digest, printed.stderr
 
 
 def test_other_weights_have_another_digest(pipe, tmp_path):

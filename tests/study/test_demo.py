@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import tiny_configs
 
 from reid_aug.augment.store import Store
-from reid_aug.config import GeneratorConfig, build_config, save_config
+from reid_aug.config import GeneratorConfig, StudyConfig, build_config, load_config, save_config
 from reid_aug.data.toy import make_toy_market
 from reid_aug.generators.pipeline import load_generator
 from reid_aug.study import demo
@@ -16,6 +18,13 @@ def test_the_demo_compares_with_and_without_generated_images():
     assert study.generators[study.arms["augmented"].generator].folder == "runs/generator"
     assert study.generators[study.arms["augmented"].generator].sees == "other"
     assert len(study.seeds) >= 2  # one seed says nothing
+
+
+def test_the_configurations_to_copy_are_those_of_the_demo_and_of_the_shipped_weights():
+    configs = Path(__file__).parents[2] / "configs"
+    assert load_config(StudyConfig, configs / "study" / "toy.yaml") == demo.demo_study(demo.GENERATOR)
+    shipped = demo.SHIPPED / demo.GENERATOR / "train_config.yaml"
+    assert load_config(GeneratorConfig, configs / "generator" / "pidm_toy.yaml") == load_config(GeneratorConfig, shipped)
 
 
 def test_it_says_beforehand_how_long_it_takes():
@@ -53,10 +62,10 @@ def test_the_whole_demo_from_scratch(small):
     stages: list[str] = []
     outcome = demo.run_demo(small, True, lambda stage, *_: stages.append(stage), said.append)
     assert {"train generator", "generate", "train re-ID"} == set(stages)
-    store = Store.open(small / "study" / "generated" / "augmented-50-seed0")
+    store = Store.open(small / "study-from-scratch" / "generated" / "augmented-50-seed0")
     assert store.settings["generator"] == load_generator(small / "generator").digest
     assert f"report: {small / 'study' / 'report.html'}" in outcome
-    page = (small / "study" / "report.html").read_text(encoding="utf-8")
+    page = (small / "study-from-scratch" / "report.html").read_text(encoding="utf-8")
     assert all(caveat in page for caveat in demo.CAVEATS)
     assert any("augmented seed 0: Rank-1" in str(line) for line in said)
 
