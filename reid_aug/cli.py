@@ -274,6 +274,7 @@ def train_reid_command(
     seed: TrainingSeed = None,
     store: Annotated[Path | None, typer.Option(help="Generated set to mix in.")] = None,
     schedule: Annotated[str, typer.Option(help="none, concat, fixed_ratio, finetune or auxiliary.")] = "none",
+    holdout: Annotated[float | None, typer.Option(help="Share of the identities to hold out and score on.")] = None,
     settings: Settings = None,
     skip_bad: SkipBad = False,
 ) -> None:
@@ -289,14 +290,17 @@ def train_reid_command(
     resolved = load_config(ReidConfig, config, _overrides(settings, seed))
     subset = _subset(data, None, fraction, seed or 0, skip_bad)
     with Bars() as bars:
-        train_reid(
+        trained = train_reid(
             subset,
             None if store is None else Store.open(store),
             schedule=schedule,
             config=resolved,
+            holdout=holdout,
             out=out,
             progress=bars,
         )
+    if trained.holdout is not None:
+        say(f"held-out identities: {trained.holdout}")
     say(f"re-ID model: {out}   score it: reid-aug evaluate reid {out} --data {data}")
 
 

@@ -33,6 +33,7 @@ from reid_aug.records import Samples
 from reid_aug.reid import training
 from reid_aug.reid.evaluate import Scores, evaluate, evaluate_distances
 from reid_aug.reid.features import extract_features
+from reid_aug.reid.holdout import split_holdout
 from reid_aug.reid.model import ReidModel
 from reid_aug.reid.rerank import k_reciprocal
 
@@ -111,10 +112,11 @@ def filter_generated(store: Store, judge: ReidModel, real: Samples, config: Filt
 
 @dataclass(frozen=True)
 class TrainedReid:
-    """A trained re-ID model, and its scores where it was evaluated."""
+    """A trained re-ID model, and its scores where it was evaluated: on query and gallery, on held-out identities."""
 
     model: ReidModel
     scores: Scores | None
+    holdout: Scores | None = None
 
 
 def train_reid(
@@ -124,6 +126,7 @@ def train_reid(
     schedule: str | ScheduleConfig = "none",
     config: ReidConfig | None = None,
     eval_on: Market1501 | None = None,
+    holdout: float | None = None,
     out: str | Path | None = None,
     progress: Progress = silent,
 ) -> TrainedReid:
@@ -135,21 +138,30 @@ def train_reid(
         schedule: a policy's name with its defaults, or its configuration.
         config: the recipe; BoT's own by default.
         eval_on: whose query and gallery score the model.
+        holdout: share of the identities to leave out of training and score the model on, at the end and every
+            ``training.evaluate_every`` iterations (in the logs).
         out: folder of the run, resumable; None keeps nothing.
         progress: called as training goes on.
 
     Raises:
         ConfigError: an unknown policy, one that needs a store that is not given, or a store that it does not use.
-        DataError: the store was made from other images than ``samples``.
+        DataError: the store was made from other images than ``samples``; too few identities to hold out.
         OutputError: ``out`` holds another run.
     """
     config = config or ReidConfig()
     if isinstance(schedule, str):
         schedule = build_config(ScheduleConfig, {"policy": schedule}, where="schedule")
     _check_store(schedule, store)
+    synthetic = None if store is None else _usable(store, samples)
+    held_out = None
+    if holdout is not None:
+        split = split_holdout(samples, holdout, config.training.seed)
+        samples = split.fit
+        held_out = Evaluation(Market1501(Path(), split.fit, split.query, split.gallery), config.model.image_size)
+        if synthetic is not None:
+            synthetic = _of(split.fit, store, synthetic)
     config = training.in_iterations(config, samples.pids)
     size, total = config.model.image_size, config.training.iterations
-    synthetic = None if store is None else _usable(store, samples)
     model = training.train_reid(
         samples,
         Images(samples, size),
@@ -158,9 +170,14 @@ def train_reid(
         out,
         synthetic,
         None if synthetic is None else Images(synthetic, size),
+        evaluate=None if held_out is None else held_out.logged,
         progress=lambda done, loss: progress("train re-ID", done, total, f"loss {loss:.3f}"),
     )
-    return TrainedReid(model, None if eval_on is None else Evaluation(eval_on, size).scores(model))
+    return TrainedReid(
+        model,
+        None if eval_on is None else Evaluation(eval_on, size).scores(model),
+        None if held_out is None else held_out.scores(model),
+    )
 
 
 def _check_store(schedule: ScheduleConfig, store: Store | None) -> None:
@@ -186,6 +203,13 @@ def _usable(store: Store, real: Samples) -> Samples:
     return synthetic
 
 
+def _of(fit: Samples, store: Store, synthetic: Samples) -> Samples:
+    """The generated images that show nobody who is held out, by label or by source."""
+    names, pids = {sample.name for sample in fit}, set(fit.pids.tolist())
+    seen = {image.name for image in store.images if image.source in names and image.pid in pids}
+    return synthetic.where(lambda sample: sample.name in seen)
+
+
 class Evaluation:
     """Query and gallery of a data set, decoded once however many models of one image size are scored."""
 
@@ -208,6 +232,11 @@ class Evaluation:
         query, gallery = self.market.query, self.market.gallery
         query_features, gallery_features = self.features(model)
         return evaluate(query_features, query.pids, query.camids, gallery_features, gallery.pids, gallery.camids)
+
+    def logged(self, model: ReidModel) -> dict[str, float]:
+        """Scores by name, for the logs of a training."""
+        scores = self.scores(model)
+        return {"holdout_rank1": scores.rank1, "holdout_mAP": scores.mAP}
 
     def reranked_scores(self, model: ReidModel) -> Scores:
         """The same with k-reciprocal re-ranking (Zhong et al. 2017)."""

@@ -185,6 +185,18 @@ def test_a_store_without_an_image_left_is_said(subset, copies, config):
     assert mixed.model is not None
 
 
+def test_held_out_identities_are_scored_and_not_trained_on(toy_market, config, tmp_path):
+    store = augment(toy_market.train, CopyAugmenter(), tmp_path / "copies", per_identity=1)
+    training = config.training.model_copy(update={"evaluate_every": 1})
+    config = config.model_copy(update={"training": training})
+    out = tmp_path / "reid"
+    trained = train_reid(toy_market.train, store, schedule="concat", config=config, holdout=0.2, out=out)
+    assert trained.model.state_dict()["classifier.weight"].shape[0] == 5  # of 6 identities
+    assert trained.holdout.queries > 0 and trained.scores is None
+    assert any(b"holdout_rank1" in path.read_bytes() for path in (out / "logs").iterdir())
+    assert train_reid(toy_market.train, config=config).holdout is None
+
+
 def test_images_are_decoded_at_the_models_size(toy_market):
     query, gallery = Evaluation(dataclasses.replace(toy_market, gallery=toy_market.gallery[:3]), (96, 48)).images
     assert query.batch([0]).shape == (1, 3, 96, 48)
