@@ -8,9 +8,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from reid_aug.data.market1501 import Market1501, load_market1501
 from reid_aug.data.toy import make_toy_market
+
+# How fast a machine draws examples is no property of the code.
+settings.register_profile("reid-aug", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("reid-aug")
 
 
 @pytest.fixture(scope="session")
