@@ -388,6 +388,23 @@ def bench_reid() -> None:
     say(facts_table("Training, one machine, same model, size and batch", bench_training()))
 
 
+@bench_app.command("generators")
+def bench_generators_command(
+    configs: Annotated[list[Path] | None, typer.Argument(help="Generator configurations to measure.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Of the batch measured beside one image.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Sampling steps; each configuration's own by default.")] = None,
+) -> None:
+    """Parameters, operations, seconds and memory of each system at its Market-1501 configuration.
+
+    Example: reid-aug bench generators configs/generator/pidm_market.yaml --steps 2
+    """
+    from reid_aug.study.bench_generators import bench_generators
+    from reid_aug.study.tables import facts_table
+
+    for row in bench_generators(configs or None, batch_size, steps):
+        say(facts_table(row["system"], row))
+
+
 @bench_app.command("pose")
 def bench_pose() -> None:
     """Part-wise warp and toy drawing, in images a second.

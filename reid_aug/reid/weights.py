@@ -14,18 +14,20 @@ from torch import Tensor, nn
 
 from reid_aug.errors import CheckpointError
 
+SHIPPED = Path(__file__).parents[1] / "weights"  # files that come with the package
 _CLASSIFIERS = ("classifier.", "fc.", "head.", "last_linear.")  # what zoos call the layer that a re-ID model replaces
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a ``.safetensors`` or a PyTorch file, by name, without the prefix ``module.`` of DataParallel.
 
-    A training checkpoint that holds them under ``state_dict`` or ``model`` is accepted.
+    A training checkpoint that holds them under ``state_dict`` or ``model`` is accepted. ``path`` may also be the name of
+    a file that the package ships.
 
     Raises:
         CheckpointError: no such file, damaged, or holding more than tensors.
     """
-    path = Path(path)
+    path = SHIPPED / path if (SHIPPED / path).is_file() else Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such weight file. Name an existing .pth or .safetensors file.")
     try:

@@ -64,7 +64,7 @@ def test_the_whole_demo_from_scratch(small):
     assert {"train generator", "generate", "train re-ID"} == set(stages)
     store = Store.open(small / "study-from-scratch" / "generated" / "augmented-50-seed0")
     assert store.settings["generator"] == load_generator(small / "generator").digest
-    assert f"report: {small / 'study' / 'report.html'}" in outcome
+    assert f"report: {small / 'study-from-scratch' / 'report.html'}" in outcome
     page = (small / "study-from-scratch" / "report.html").read_text(encoding="utf-8")
     assert all(caveat in page for caveat in demo.CAVEATS)
     assert any("augmented seed 0: Rank-1" in str(line) for line in said)
