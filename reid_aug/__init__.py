@@ -10,7 +10,6 @@ Names are imported on first use, so that ``import reid_aug`` costs little.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
@@ -36,7 +35,7 @@ _HOME = {
     "train_reid": "study.recipe",
 }
 
-__all__ = ["__version__", "integrations", *_HOME]  # noqa: PLE0604 - the keys are the public names
+__all__ = ["__version__", "integrations", *_HOME]
 
 # The room `augment` and the function `augment` share their name. Importing the room binds it here, once; unbinding it
 # leaves the name to __getattr__ below, while `from reid_aug.augment.store import ...` goes on working.

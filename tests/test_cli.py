@@ -142,7 +142,8 @@ def test_every_command_after_the_other(call, files, tmp_path):
     said = done("filter", runs / "aug", "--judge", runs / "standard", *subset, "--min-margin", -2)
     assert "kept 12, refused 0" in said
     mixed = ("train-reid", files["reid"], *subset, "--store", runs / "aug", "--schedule", "fixed_ratio")
-    assert f"reid-aug evaluate reid {runs / 'mixed'}" in done(*mixed, "--set", "training.seed=3", "--out", runs / "mixed")
+    said = done(*mixed, "--set", "training.seed=3", "--out", runs / "mixed")
+    assert f"reid-aug evaluate reid {runs / 'mixed'}" in said
     assert yaml.safe_load((runs / "mixed" / "reid_config.yaml").read_text())["training"]["seed"] == 3
 
     assert_refused(call(*mixed, "--seed", 3, "--out", runs / "other"), "not among", "Give the data, fraction and seed")

@@ -21,8 +21,8 @@ _CLASSIFIERS = ("classifier.", "fc.", "head.", "last_linear.")  # what zoos call
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a ``.safetensors`` or a PyTorch file, by name, without the prefix ``module.`` of DataParallel.
 
-    A training checkpoint that holds them under ``state_dict`` or ``model`` is accepted. ``path`` may also be the name of
-    a file that the package ships.
+    A training checkpoint that holds them under ``state_dict`` or ``model`` is accepted. ``path`` may also be the name
+    of a file that the package ships.
 
     Raises:
         CheckpointError: no such file, damaged, or holding more than tensors.

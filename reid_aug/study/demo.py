@@ -10,6 +10,7 @@ from reid_aug.config import (
     AugmentConfig,
     GeneratorConfig,
     GeneratorSource,
+    ReidAugmentationConfig,
     ReidConfig,
     ReidModelConfig,
     ReidTrainingConfig,
@@ -28,10 +29,12 @@ from reid_aug.study.results import summarise, table
 from reid_aug.study.sweep import announcer, run_sweep
 
 GENERATOR = "pidm_toy"
+REID_START = "osnet_x0_25_toy.safetensors"
 PEOPLE_SEED, PEOPLE = 1000, 400  # whom the generator learns from; the demo's own people come from seed 0
 CAVEATS = (
     "The people are drawn. The numbers show that the path works, not what augmentation does to photographs.",
-    "Training is short and from scratch, on a fraction of a small set; a strong baseline leaves less to gain.",
+    "The re-ID network starts from weights trained on 400 other drawn people, which alone score Rank-1 65.6, mAP 57.5 "
+    "here; a short training on a fraction of 48 people loses some of that in every arm.",
 )
 
 
@@ -73,14 +76,16 @@ def demo_study(generator: str) -> StudyConfig:
             "augmented": ArmConfig(
                 images="generator",
                 generator=GENERATOR,
-                augment=AugmentConfig(per_identity=4, batch_size=48),
+                augment=AugmentConfig(per_identity=3, batch_size=48),
                 schedule=ScheduleConfig(policy="fixed_ratio", synthetic=1),
             ),
         },
         generators={GENERATOR: GeneratorSource(folder=generator, sees="other")},
         reid=ReidConfig(
-            model=ReidModelConfig(backbone="osnet_x0_25", image_size=(128, 64)),
-            training=ReidTrainingConfig(iterations=250, identities=8, images=4, learning_rate=1e-3),
+            # Like MSMT17 weights for Market-1501: a strong start, from other people than the demo's.
+            model=ReidModelConfig(backbone="osnet_x0_25", weights=REID_START, image_size=(128, 64)),
+            augmentation=ReidAugmentationConfig(pad=5),
+            training=ReidTrainingConfig(iterations=120, identities=8, images=4),
         ),
     )
 

@@ -8,12 +8,13 @@ from reid_aug.generators.guidance import GUIDANCE, cumulative, disentangled, joi
 def test_each_rule_is_its_formula_number_by_number():
     null, pose, only_source, both = torch.randn(4, 2, 3).double()
     w_p, w_s = 1.7, 2.3
+    two = {"w_pose": w_p, "w_source": w_s}
     for i in range(2):
         for j in range(3):
             u, p, s, b = (float(x[i, j]) for x in (null, pose, only_source, both))
             values = {
-                "disentangled": (u + w_p * (p - u) + w_s * (s - u), disentangled(null, pose, only_source, w_pose=w_p, w_source=w_s)),
-                "cumulative": (u + w_p * (p - u) + w_s * (b - p), cumulative(null, pose, both, w_pose=w_p, w_source=w_s)),
+                "disentangled": (u + w_p * (p - u) + w_s * (s - u), disentangled(null, pose, only_source, **two)),
+                "cumulative": (u + w_p * (p - u) + w_s * (b - p), cumulative(null, pose, both, **two)),
                 "joint": (u + w_p * (b - u), joint(null, both, w_joint=w_p)),
                 "source": (p + w_s * (b - p), source(pose, both, w_source=w_s)),
             }  # fmt: skip
