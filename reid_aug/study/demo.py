@@ -44,7 +44,7 @@ def plan_of(from_scratch: bool) -> str:
     return (
         "1. draw a small Market-1501: about 10 seconds\n"
         f"{trains}"
-        "3. fractions x arms x seeds, each: generate, filter, train, evaluate: about 6 minutes\n"
+        "3. fractions x arms x seeds, each: generate, filter, train, evaluate: about 5 minutes\n"
         "4. write the report: about 10 seconds"
     )
 
