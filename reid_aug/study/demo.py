@@ -40,7 +40,9 @@ CAVEATS = (
 
 def plan_of(from_scratch: bool) -> str:
     """What the demo will do and how long it takes, in words (measured on two cores at 2.4 GHz)."""
-    trains = "2. train the generator: about 35 minutes on one core\n" if from_scratch else "2. load the shipped generator\n"
+    trains = "2. load the shipped generator\n"
+    if from_scratch:
+        trains = "2. train the generator: about 35 minutes on one core\n"
     return (
         "1. draw a small Market-1501: about 10 seconds\n"
         f"{trains}"
