@@ -13,12 +13,13 @@ import pytest
 import reid_aug
 
 PACKAGE = Path(reid_aug.__file__).parent
-BASE = {"records", "config", "errors"}
+BASE = {"records", "config", "errors", "files"}
 ALLOWED = {
     "__init__": set(),
     "records": set(),
     "errors": set(),
-    "config": {"errors"},
+    "files": {"errors"},
+    "config": {"errors", "files"},
     "progress": set(),
     "pose": BASE,
     "data": BASE | {"pose"},

@@ -24,9 +24,9 @@ import torch
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
-from reid_aug.data.files import write_lines
 from reid_aug.data.keypoints import read_keypoints, write_keypoints
 from reid_aug.errors import DataError, OutputError
+from reid_aug.files import replacing, write_json, write_lines
 from reid_aug.records import GeneratedImage, Pose, Sample, Samples
 
 FORMAT = 1
@@ -69,7 +69,7 @@ class Store:
             _check_same(folder, _read_header(folder), header)
         else:
             _claim(folder)
-            write_lines(folder / SETTINGS, [json.dumps(header, indent=2)])
+            write_json(folder / SETTINGS, header)
         if (folder / POSES).exists():
             poses = {**_read_poses(folder, header), **poses}
         write_keypoints(folder / POSES, poses)
@@ -281,10 +281,9 @@ def _claim(folder: Path) -> None:
 
 
 def _write_image(chw: torch.Tensor, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
     image = Image.fromarray(chw.permute(1, 2, 0).contiguous().numpy())
-    if path.suffix == ".png":
-        image.save(temporary, format="PNG")
-    else:
-        image.save(temporary, format="JPEG", quality=95, subsampling=0)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        if path.suffix == ".png":
+            image.save(temporary, format="PNG")
+        else:
+            image.save(temporary, format="JPEG", quality=95, subsampling=0)

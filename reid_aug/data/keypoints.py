@@ -18,8 +18,8 @@ from typing import NoReturn
 
 import numpy as np
 
-from reid_aug.data.files import read_lines, write_lines
 from reid_aug.errors import DataError
+from reid_aug.files import read_lines, write_lines
 from reid_aug.pose.skeleton import JOINTS
 from reid_aug.records import Pose
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from reid_aug.data.files import read_lines, write_lines
 from reid_aug.errors import DataError
+from reid_aug.files import read_lines, write_lines
 from reid_aug.pose.skeleton import has_trunk
 from reid_aug.records import Samples
 

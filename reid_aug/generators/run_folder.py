@@ -13,6 +13,7 @@ import torch
 
 from reid_aug.config import GeneratorConfig, load_config, save_config
 from reid_aug.errors import CheckpointError, ConfigError, OutputError
+from reid_aug.files import replacing
 from reid_aug.generators.pipeline import PosePipeline
 
 
@@ -64,9 +65,8 @@ class RunFolder:
     def save(self, state: Mapping[str, Any], iteration: int) -> None:
         """Write the state of ``iteration`` whole or not at all."""
         saved = {name: part.state_dict() for name, part in state.items()}
-        partial = self.checkpoint.with_suffix(".partial")
-        torch.save({"iteration": iteration, "data": self.data, **saved}, partial)
-        os.replace(partial, self.checkpoint)
+        with replacing(self.checkpoint) as path:
+            torch.save({"iteration": iteration, "data": self.data, **saved}, path)
 
     def load(self, state: Mapping[str, Any]) -> int:
         """Put the checkpoint, if there is one yet, into ``state``; returns the iterations done.

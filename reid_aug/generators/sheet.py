@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
 from torchvision.utils import make_grid, save_image
 
+from reid_aug.files import replacing
 from reid_aug.generators.batches import PairBatches
 from reid_aug.generators.pipeline import PosePipeline
 from reid_aug.pose.render import limb_image
@@ -37,8 +37,8 @@ class SampleSheet:
         grid = make_grid(torch.stack(columns).flatten(0, 1), nrow=len(source), padding=2, pad_value=255)
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{iteration:07d}.png"
-        save_image(grid.float() / 255, path.with_suffix(".partial"), format="png")
-        os.replace(path.with_suffix(".partial"), path)
+        with replacing(path) as temporary:
+            save_image(grid.float() / 255, temporary, format="png")
         return path
 
     def _poses(self, rows) -> list[Pose]:

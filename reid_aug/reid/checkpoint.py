@@ -12,9 +12,9 @@ import torch
 
 from reid_aug.config import ReidConfig, save_config
 from reid_aug.errors import CheckpointError, OutputError
+from reid_aug.files import replacing, write_json
 from reid_aug.records import Samples, Schedule
 from reid_aug.reid.model import CONFIG_NAME, WEIGHTS_NAME
-from reid_aug.reid.weights import replace_file
 
 CHECKPOINT_NAME = "checkpoint.pt"
 RUN_NAME = "run.json"  # the configuration, and digests of what the run is trained on
@@ -45,9 +45,8 @@ class RunFolder:
             elif any(not path.name.startswith(".") for path in self.folder.iterdir()):
                 raise OutputError(f"{self.folder}: holds files that are no re-ID run. Name a new or an empty folder.")
             else:
-                lines = json.dumps(identity, indent=1)
-                replace_file(self.folder / RUN_NAME, lambda path: path.write_text(lines, encoding="utf-8"))
-            replace_file(self.folder / CONFIG_NAME, lambda path: save_config(config, path))
+                write_json(self.folder / RUN_NAME, identity)
+            save_config(config, self.folder / CONFIG_NAME)
         except OSError as error:
             raise OutputError(f"{self.folder}: cannot be written ({error.strerror}). Name another folder.") from None
 
@@ -57,7 +56,8 @@ class RunFolder:
 
     def save(self, state: dict[str, Any]) -> None:
         """Replace the checkpoint, whole or not at all."""
-        replace_file(self._checkpoint, lambda path: torch.save(state, path))
+        with replacing(self._checkpoint) as path:
+            torch.save(state, path)
 
     def load(self) -> dict[str, Any] | None:
         """The last checkpoint, or None.

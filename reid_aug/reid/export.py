@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reid_aug.errors import CheckpointError, MissingDependencyError
+from reid_aug.files import replacing
 from reid_aug.reid.model import ReidModel
 from reid_aug.reid.transforms import normalise
-from reid_aug.reid.weights import replace_file
 
 _TOLERANCE = 1e-4  # of L2-normalised features; runtimes fuse and reorder float32 sums
 
@@ -51,7 +51,8 @@ def export_onnx(model: ReidModel, path: str | Path) -> None:
     try:
         with torch.inference_mode():
             expected = deployed(images).numpy()
-        replace_file(path, lambda temporary: _write(deployed, images, temporary, onnxruntime, expected, path))
+        with replacing(path) as temporary:
+            _write(deployed, images, temporary, onnxruntime, expected, path)
     finally:
         model.to(device).train(training)
 

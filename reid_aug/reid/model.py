@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from reid_aug.config import ReidConfig, ReidModelConfig, load_config, save_config
 from reid_aug.errors import CheckpointError
+from reid_aug.files import replacing
 from reid_aug.reid.backbones import build_backbone, feature_dimension
-from reid_aug.reid.weights import load_exactly, read_weights, replace_file
+from reid_aug.reid.weights import load_exactly, read_weights
 
 WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "reid_config.yaml"
@@ -62,9 +63,10 @@ def save_model(model: ReidModel, config: ReidConfig, folder: str | Path) -> None
     """Write ``model.safetensors`` and ``reid_config.yaml`` (the resolved configuration), the weights last."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    replace_file(folder / CONFIG_NAME, lambda path: save_config(config, path))
+    save_config(config, folder / CONFIG_NAME)
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    replace_file(folder / WEIGHTS_NAME, lambda path: save_file(weights, path))
+    with replacing(folder / WEIGHTS_NAME) as path:
+        save_file(weights, path)
 
 
 def load_model(folder: str | Path) -> ReidModel:

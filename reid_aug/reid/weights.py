@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import sys
 from pathlib import Path
@@ -92,15 +91,3 @@ def load_exactly(module: nn.Module, weights: dict[str, Tensor], path: str | Path
             "another file."
         )
     module.load_state_dict(weights, strict=False)
-
-
-def replace_file(path: Path, write) -> None:
-    """Have ``write(temporary path)`` write beside ``path``, then put it in place: whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        with open(temporary, "r+b") as file:  # Windows syncs only what is open for writing
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from reid_aug.errors import DataError
+from reid_aug.files import replacing, write_text
 from reid_aug.study.results import Difference, Result, Row, columns, entries, markdown, summarise
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -70,7 +70,8 @@ def write_report(
     for number, setting in enumerate(dict.fromkeys(row.setting for row in first), start=1):
         rows = [row for row in first if row.setting == setting]
         plots = {theme: draw_curves(rows, dark=theme == "dark") for theme in ("light", "dark")}
-        _write(folder / f"curves-{number}.png", plots["light"])
+        with replacing(folder / f"curves-{number}.png") as path:
+            path.write_bytes(plots["light"])
         tables = [[row for row in summary if row.setting == setting] for summary in summaries.values()]
         sections.append(
             {
@@ -101,8 +102,8 @@ def write_report(
         cells=len(results),
         computing=_duration(sum(result.seconds for result in results)),
     )
-    _write(folder / "results.md", "\n".join(markdown(summary) for summary in summaries.values()).encode("utf-8"))
-    _write(folder / "report.html", page.encode("utf-8"))
+    write_text(folder / "results.md", "\n".join(markdown(summary) for summary in summaries.values()))
+    write_text(folder / "report.html", page)
     return folder / "report.html"
 
 
@@ -239,9 +240,3 @@ def _embedded(picture: Picture) -> dict[str, str]:
 
 def _data_uri(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)

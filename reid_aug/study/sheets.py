@@ -5,7 +5,6 @@ Images are uint8 [N, 3, H, W] RGB tensors; each is drawn at twice its size, so t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from reid_aug.errors import DataError
+from reid_aug.files import replacing
 
 SCALE = 2
 GAP = 8  # pixels between images
@@ -53,9 +53,8 @@ def write_sheet(sheet: Image.Image, path: str | Path) -> None:
     """Write ``sheet`` as PNG, whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    sheet.save(partial, format="PNG")
-    os.replace(partial, path)
+    with replacing(path) as temporary:
+        sheet.save(temporary, format="PNG")
 
 
 def _tiles(groups: Mapping[str, torch.Tensor]) -> dict[str, list[Image.Image]]:

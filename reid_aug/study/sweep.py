@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from reid_aug.config import StudyConfig, load_config, save_config
 from reid_aug.data.market1501 import Market1501
 from reid_aug.errors import ConfigError, DataError, OutputError
+from reid_aug.files import write_json
 from reid_aug.study.cell import Study, run_cell
 from reid_aug.study.recipe import Progress, silent
 from reid_aug.study.results import Cell, Result, Results
@@ -93,7 +92,7 @@ def check_data(folder: Path, market: Market1501) -> None:
         digest.update("\n".join([*(sample.name for sample in samples), ""]).encode())
     names = digest.hexdigest()[:16]
     if not path.exists():
-        _write(path, {"root": str(market.root), "names": names})
+        write_json(path, {"root": str(market.root), "names": names})
         return
     there = json.loads(path.read_text(encoding="utf-8"))
     if there["names"] != names:
@@ -108,13 +107,7 @@ def _add_seconds(path: Path, seconds: dict[str, float]) -> None:
     total = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for stage, spent in seconds.items():
         total[stage] = total.get(stage, 0.0) + spent
-    _write(path, total)
-
-
-def _write(path: Path, values: dict[str, Any]) -> None:
-    partial = path.with_name(f".{path.name}.tmp")
-    partial.write_text(json.dumps(values, indent=2), encoding="utf-8")
-    os.replace(partial, path)
+    write_json(path, total)
 
 
 def _claim(out: Path, config: StudyConfig) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import pytest
@@ -15,7 +14,6 @@ from reid_aug.config import ReidConfig, ReidModelConfig, build_config
 from reid_aug.errors import CheckpointError, ConfigError, MissingDependencyError
 from reid_aug.reid.backbones import import_torchreid
 from reid_aug.reid.model import build_model, load_model, save_model
-from reid_aug.reid.weights import replace_file
 
 SMALL = {"backbone": "test_resnet", "image_size": (32, 16)}
 
@@ -199,16 +197,6 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
     save_file({"classifier.weight": torch.zeros(5, 96)}, tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"not the weights of test_resnet as reid_config\.yaml describes it"):
         load_model(tmp_path)
-
-
-def test_a_file_is_synced_while_open_for_writing(tmp_path, monkeypatch):
-    """Windows refuses to sync what is open for reading alone."""
-    fcntl = pytest.importorskip("fcntl")
-    synced = []
-    monkeypatch.setattr(os, "fsync", lambda number: synced.append(fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE))
-    replace_file(tmp_path / "a.txt", lambda path: path.write_text("whole"))
-    assert (tmp_path / "a.txt").read_text() == "whole"
-    assert synced == [os.O_RDWR]
 
 
 def test_without_torchreid_the_packages_to_install_are_named(monkeypatch):

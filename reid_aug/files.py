@@ -1,0 +1,61 @@
+"""Reading and writing files with the package's own errors; what is written is there whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from reid_aug.errors import DataError, OutputError
+
+
+def read_lines(path: Path, remedy: str) -> list[str]:
+    """The lines of a UTF-8 text file; ``remedy`` ends the message of the DataError where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8-sig").split("\n")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}). {remedy}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text (byte {error.start}). {remedy}") from None
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` to write; at the end of the block it takes the place of ``path``.
+
+    A block that raises leaves ``path`` as it was. The temporary name is hidden and ends in ``.tmp``.
+
+    Raises:
+        OutputError: the folder is missing or cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "r+b") as file:  # Windows syncs only what is open for writing
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror or error}). Name a file in an existing folder that has room."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``path`` as UTF-8 with line feeds alone; raises OutputError like :func:`replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write ``lines``, each ended by a line feed; raises OutputError like :func:`replacing`."""
+    write_text(path, "".join(f"{line}\n" for line in lines))
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write ``values`` as indented JSON; raises OutputError like :func:`replacing`."""
+    write_text(path, json.dumps(values, indent=2) + "\n")

@@ -1,0 +1,51 @@
+"""Files are written whole or not at all, and what cannot be read or written is named."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from reid_aug.errors import DataError, OutputError
+from reid_aug.files import read_lines, replacing, write_json, write_lines
+
+
+def test_a_block_that_raises_leaves_the_file_as_it_was(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("before")
+    with pytest.raises(ZeroDivisionError), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_is_synced_while_open_for_writing(tmp_path, monkeypatch):
+    """Windows refuses to sync what is open for reading alone."""
+    fcntl = pytest.importorskip("fcntl")
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE))
+    with replacing(tmp_path / "a.txt") as temporary:
+        temporary.write_text("whole")
+    assert (tmp_path / "a.txt").read_text() == "whole"
+    assert synced == [os.O_RDWR]
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(OutputError, match=r"none.a\.txt: cannot be written .*existing folder"):
+        write_lines(tmp_path / "none" / "a.txt", ["a"])
+
+
+def test_lines_and_json_are_read_back(tmp_path):
+    write_lines(tmp_path / "a.txt", ["1", "\u00e9"])
+    assert read_lines(tmp_path / "a.txt", "") == ["1", "\u00e9", ""]
+    write_json(tmp_path / "a.json", {"a": [1]})
+    assert (tmp_path / "a.json").read_bytes() == b'{\n  "a": [\n    1\n  ]\n}\n'
+
+
+def test_what_cannot_be_read_is_named_with_the_remedy(tmp_path):
+    with pytest.raises(DataError, match=r"none\.csv: cannot be read .*Name one\."):
+        read_lines(tmp_path / "none.csv", "Name one.")
+    (tmp_path / "a.csv").write_bytes(b"a\xff")
+    with pytest.raises(DataError, match=r"a\.csv: not UTF-8 text \(byte 1\)\. Name one\."):
+        read_lines(tmp_path / "a.csv", "Name one.")
