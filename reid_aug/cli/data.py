@@ -1,0 +1,71 @@
+"""Commands that make and check data sets, and find key points."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reid_aug.cli.app import data_app, pose_app, say
+from reid_aug.cli.options import Keypoints, Seed, csv_path
+from reid_aug.errors import OutputError
+
+
+@data_app.command()
+def toy(
+    out: Annotated[Path, typer.Argument(help="Folder to make.")],
+    identities: Annotated[int, typer.Option(help="Training identities; as many others are for testing.")] = 48,
+    seed: Seed = 0,
+) -> None:
+    """Draw a synthetic Market-1501 with exact key points and part maps.
+
+    Example: reid-aug data toy data/toy --identities 48
+    """
+    from reid_aug.data.toy import make_toy_market
+
+    market = make_toy_market(out, identities=identities, seed=seed)
+    say(f"{out}: {len(market.train)} train, {len(market.query)} query, {len(market.gallery)} gallery images")
+
+
+@data_app.command()
+def check(data: Annotated[Path, typer.Argument(help="Market-1501 folder.")], keypoints: Keypoints = None) -> None:
+    """Read every image and key point of a data set and say what is there.
+
+    Example: reid-aug data check data/Market-1501-v15.09.15
+    """
+    from reid_aug.data.check import check_market1501
+
+    report = check_market1501(data, csv_path(keypoints))
+    say(report.table())
+    if report.undecodable:
+        raise typer.Exit(2)
+
+
+@pose_app.command()
+def extract(
+    images: Annotated[Path, typer.Argument(help="Folder of person images, e.g. bounding_box_train.")],
+    out: Annotated[Path, typer.Option(help="Key-point CSV to write.")],
+    model: Annotated[
+        Path | None, typer.Option(help="RTMPose model as ONNX; by default rtmlib downloads its own, once.")
+    ] = None,
+) -> None:
+    """Find the 18 key points of every image by RTMPose, and write them as the field's CSV.
+
+    Example: reid-aug pose extract data/market/bounding_box_train --out data/market/market-annotation-train.csv
+    """
+    from reid_aug.data.images import Images
+    from reid_aug.data.keypoints import write_keypoints
+    from reid_aug.data.market1501 import list_images
+    from reid_aug.pose.estimate import estimate_poses
+    from reid_aug.progress import Bars
+    from reid_aug.records import Samples
+
+    if out.exists():
+        raise OutputError(f"{out}: is there already. Name another file, or remove it.")
+    samples = Samples(list_images(images))
+    with Bars() as bars:
+        poses = estimate_poses(Images(samples), model, progress=lambda done, total: bars("poses", done, total))
+    found = {sample.name: pose for sample, pose in zip(samples, poses) if pose.visible.any()}
+    write_keypoints(out, found)
+    say(f"{out}: key points of {len(found):,} images; no joint found in {len(samples) - len(found):,}")

@@ -1,0 +1,132 @@
+"""Commands that train a generator, and make and filter a generated set."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reid_aug.cli.app import app, say
+from reid_aug.cli.options import (
+    Data,
+    Fraction,
+    Keypoints,
+    Minutes,
+    Out,
+    Seed,
+    Settings,
+    SkipBad,
+    TrainingSeed,
+    open_subset,
+    overrides_of,
+)
+
+
+class Poses(str, Enum):
+    """Where target poses come from."""
+
+    random = "random"
+    diverse = "diverse"
+    other_view = "other_view"
+
+
+@app.command("train-generator")
+def train_generator_command(
+    config: Annotated[Path, typer.Argument(help="Generator configuration, e.g. configs/generator/pidm_market.yaml.")],
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder of the run, which --resume continues; then the generator's.")],
+    keypoints: Keypoints = None,
+    fraction: Fraction = 1.0,
+    seed: TrainingSeed = None,
+    pairs: Annotated[Path | None, typer.Option(help="CSV of from,to pairs instead of all usable ones.")] = None,
+    settings: Settings = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out exactly.")] = False,
+    minutes: Minutes = None,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Train a pose-guided diffusion generator on same-identity pairs.
+
+    Example: reid-aug train-generator configs/generator/pidm_market.yaml --data data/market --out runs/pidm
+    """
+    from reid_aug.config import GeneratorConfig, load_config
+    from reid_aug.data.images import Images
+    from reid_aug.data.pairs import make_pairs, read_pairs
+    from reid_aug.generators.training import train_generator
+    from reid_aug.progress import Bars
+
+    resolved = load_config(GeneratorConfig, config, overrides_of(settings, seed))
+    subset = open_subset(data, keypoints, fraction, seed or 0, skip_bad)
+    chosen = make_pairs(subset) if pairs is None else read_pairs(pairs, subset)
+    total = resolved.training.iterations
+    with Bars() as bars:
+        train_generator(
+            subset,
+            Images(subset, resolved.model.image_size),
+            chosen,
+            resolved,
+            out,
+            resume=resume,
+            minutes=minutes,
+            progress=lambda done, loss: bars("train generator", done, total, f"loss {loss:.4f}"),
+        )
+    say(f"generator: {out}   sample sheets: {out / 'samples'}   logs: tensorboard --logdir {out / 'logs'}")
+
+
+@app.command("generate")
+def generate_command(
+    data: Data,
+    out: Out,
+    generator: Annotated[str, typer.Option(help="Generator folder, pidm_toy, warp or copies.")] = "warp",
+    keypoints: Keypoints = None,
+    fraction: Fraction = 1.0,
+    seed: Seed = 0,
+    per_identity: Annotated[int, typer.Option(help="Images for each identity.")] = 8,
+    poses: Annotated[Poses, typer.Option(help="How target poses are chosen.")] = Poses.random,
+    steps: Annotated[int | None, typer.Option(help="Sampling steps; the generator's own by default.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="Any diffusers scheduler class.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Images at once.")] = 64,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Synthesise images of the subset's people in other poses.
+
+    Example: reid-aug generate --generator runs/pidm --data data/market --fraction 0.2 --out runs/aug
+    """
+    from reid_aug.progress import Bars
+    from reid_aug.study.recipe import augment, open_augmenter
+
+    subset = open_subset(data, keypoints, fraction, seed, skip_bad)
+    pipe = open_augmenter(generator)
+    sampling = {key: value for key, value in {"steps": steps, "sampler": sampler}.items() if value is not None}
+    with Bars() as bars:
+        store = augment(
+            subset, pipe, out, sampling=sampling, progress=bars,
+            per_identity=per_identity, poses=poses.value, seed=seed, batch_size=batch_size,
+        )  # fmt: skip
+    say(f"{out}: {len(store)} images, manifest {out / 'manifest.jsonl'}")
+
+
+@app.command("filter")
+def filter_command(
+    store: Annotated[Path, typer.Argument(help="Generated set, as `reid-aug generate` wrote it.")],
+    judge: Annotated[Path, typer.Option(help="Re-ID model folder, as `reid-aug train-reid` wrote it.")],
+    data: Data,
+    keypoints: Keypoints = None,
+    fraction: Fraction = 1.0,
+    seed: Seed = 0,
+    min_margin: Annotated[float, typer.Option(help="Least similarity to the own identity less that to another.")] = 0.0,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Keep the generated images that are still the same person; write why into the manifest.
+
+    Example: reid-aug filter runs/aug --judge runs/standard --data data/market --fraction 0.2
+    """
+    from reid_aug.augment.store import Store
+    from reid_aug.config import FilterConfig
+    from reid_aug.reid.model import load_model
+    from reid_aug.study.recipe import filter_generated
+
+    subset = open_subset(data, keypoints, fraction, seed, skip_bad)
+    counts = filter_generated(Store.open(store), load_model(judge), subset, FilterConfig(min_margin=min_margin))
+    say(f"{store}: kept {counts['keep']}, refused {counts['reject']}; reasons in {store / 'manifest.jsonl'}")
