@@ -6,7 +6,6 @@ from pydantic import ValidationError
 from reid_aug.config import NoiseConfig, PidmConfig
 from reid_aug.generators.attention import TextureDiffusionBlock
 from reid_aug.generators.autoencoder import PixelCodec
-from reid_aug.generators.condition import Encoded
 from reid_aug.generators.pidm import PidmDenoiser
 
 SMALL = {"image_size": SIZE, "channels": (16, 32), "texture_levels": (0, 1), "layers_per_level": 1, "dropout": 0.0}
@@ -46,50 +45,6 @@ def test_a_dropped_source_leaves_the_texture_block_the_identity():
     found = block(hidden, texture, torch.tensor([True, False]))
     assert torch.equal(found[1], hidden[1])
     assert not torch.allclose(found[0], hidden[0])
-
-
-@pytest.mark.parametrize("warp_prior", [False, True])
-def test_dropping_a_condition_makes_the_output_blind_to_it(warp_prior):
-    model, codec = denoiser(warp_prior=warp_prior), PixelCodec()
-    first, second = (model.encode(condition(seed=seed), codec) for seed in (1, 2))
-    noisy, steps = torch.randn(2, 3, *SIZE), torch.tensor([10, 700])
-    with torch.no_grad():
-        both = [model(noisy, steps, encoded) for encoded in (first, second)]
-        none = [model(noisy, steps, encoded.kept(False, False)) for encoded in (first, second)]
-        mixed = [
-            model(noisy, steps, Encoded({**first.tensors, **taken}, first.keep_pose, first.keep_source))
-            for taken in ({"pose": second.tensors["pose"]}, {"texture_0": second.tensors["texture_0"]})
-        ]
-    assert not torch.allclose(*both)
-    assert torch.equal(*none)
-    assert not torch.allclose(mixed[0], both[0]), "the pose has no effect"
-    assert not torch.allclose(mixed[1], both[0]), "the source has no effect"
-
-
-def test_flags_act_sample_by_sample():
-    model, codec = denoiser(warp_prior=True), PixelCodec()
-    encoded = model.encode(condition(seed=3), codec)
-    noisy, steps = torch.randn(2, 3, *SIZE), torch.tensor([10, 700])
-    flags = torch.tensor([True, False])
-    with torch.no_grad():
-        mixed = model(noisy, steps, encoded.kept(flags, flags))
-        kept, dropped = (model(noisy, steps, encoded.kept(flag, flag)) for flag in (True, False))
-    assert torch.allclose(mixed[0], kept[0], atol=1e-5)
-    assert torch.allclose(mixed[1], dropped[1], atol=1e-5)
-
-
-def test_several_sources_are_more_tokens_and_their_order_does_not_matter():
-    model, codec = denoiser(), PixelCodec()
-    two = condition(sources=2)
-    encoded = model.encode(two, codec)
-    one = model.encode(condition(sources=1), codec)
-    assert encoded.tensors["texture_0"].shape[1] == 2 * one.tensors["texture_0"].shape[1]
-    swapped = type(two)(two.source.flip(1), two.source_pose, two.target_pose)
-    noisy, steps = torch.randn(2, 3, *SIZE), torch.tensor([10, 700])
-    with torch.no_grad():
-        assert torch.allclose(
-            model(noisy, steps, encoded), model(noisy, steps, model.encode(swapped, codec)), atol=1e-4
-        )
 
 
 def test_learned_variance_doubles_the_output_and_a_denoiser_survives_saving(tmp_path):
