@@ -16,6 +16,13 @@ from reid_aug.errors import CheckpointError, ConfigError, OutputError
 from reid_aug.files import replacing
 from reid_aug.generators.pipeline import PosePipeline
 
+CHECKPOINT = "checkpoint.pt"
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether ``folder`` has a generator that was trained to the end of its iterations."""
+    return (folder / "model_index.json").exists() and not (folder / CHECKPOINT).exists()
+
 
 class RunFolder:
     """``train_config.yaml``, ``checkpoint.pt`` while training, and the generator's own files at the end.
@@ -33,7 +40,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path, config: GeneratorConfig, data: str, resume: bool):
         self.path, self.config, self.data = Path(path), config, data
-        self.checkpoint = self.path / "checkpoint.pt"
+        self.checkpoint = self.path / CHECKPOINT
         self.settings = self.path / "train_config.yaml"
         begun = self.checkpoint.exists() or (self.path / "model_index.json").exists()
         if begun:
@@ -92,8 +99,11 @@ class RunFolder:
             ) from error
         return saved["iteration"]
 
-    def finish(self, pipe: PosePipeline) -> None:
-        """Save the generator into the folder, its files moved in place once all are written."""
+    def finish(self, pipe: PosePipeline, trained: bool) -> None:
+        """Save the generator into the folder, its files moved in place once all are written.
+
+        Once it is ``trained`` to the end there is nothing to resume, and the checkpoint goes.
+        """
         partial = self.path / ".generator"
         shutil.rmtree(partial, ignore_errors=True)
         pipe.save_pretrained(partial)
@@ -104,3 +114,5 @@ class RunFolder:
                 shutil.rmtree(place)
             os.replace(entry, place)
         partial.rmdir()
+        if trained:
+            self.checkpoint.unlink(missing_ok=True)

@@ -21,8 +21,8 @@ from reid_aug.generators.autoencoder import Codec, make_codec
 from reid_aug.generators.batches import PairBatch, PairBatches
 from reid_aug.generators.condition import Condition
 from reid_aug.generators.objective import Objective
-from reid_aug.generators.pipeline import PosePipeline
-from reid_aug.generators.run_folder import RunFolder
+from reid_aug.generators.pipeline import PosePipeline, load_generator
+from reid_aug.generators.run_folder import RunFolder, is_trained
 from reid_aug.generators.sheet import SampleSheet
 from reid_aug.generators.systems import build_denoiser
 from reid_aug.records import ImageSource, Samples
@@ -79,7 +79,8 @@ def train_generator(
         pairs: (source name, target name) to learn from.
         config: model, forward process, loop and default sampling.
         out: folder of the run: checkpoint, logs, sample sheets, and the generator once trained.
-        resume: continue the run in ``out``, with the same weights as if it had not been interrupted.
+        resume: continue the run in ``out``, with the same weights as if it had not been interrupted; one that is
+            trained to the end is loaded.
         minutes: stop after this long with a checkpoint to resume from; the generator of that moment is saved.
         progress: called with (iterations done, loss).
 
@@ -111,6 +112,8 @@ def train_generator(
     pipe.set_progress_bar_config(disable=True)
     pipe.describe()  # the sampling settings are wrong now or at the first sheet
     folder = RunFolder(out, config, batches.digest, resume)
+    if resume and is_trained(folder.path):
+        return load_generator(folder.path)
     trained = trained_parameters(denoiser)
     ema = EMAModel(trained, decay=loop.ema_decay)
     optimiser, rate = _optimiser(trained, config, accelerator)
@@ -150,7 +153,7 @@ def train_generator(
     ema.copy_to(trained)
     denoiser.eval()
     if accelerator.is_main_process:
-        folder.finish(pipe)
+        folder.finish(pipe, trained=done == loop.iterations)
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return pipe

@@ -7,16 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from reid_aug.augment.generate import PoseTransfer
 from reid_aug.augment.store import Store
-from reid_aug.config import ArmConfig, GeneratorSource, StudyConfig
+from reid_aug.config import ArmConfig, GeneratorConfig, ReidConfig, StudyConfig
 from reid_aug.data.images import Images
 from reid_aug.data.market1501 import Market1501
 from reid_aug.data.pairs import make_pairs
 from reid_aug.data.subsets import take_fraction
 from reid_aug.generators.pipeline import load_generator
+from reid_aug.generators.run_folder import is_trained
 from reid_aug.generators.training import train_generator
 from reid_aug.records import Samples
 from reid_aug.reid.model import WEIGHTS_NAME, ReidModel, load_model
@@ -30,6 +31,8 @@ from reid_aug.study.recipe import (
     train_reid,
 )
 from reid_aug.study.results import Cell, Result, versions
+
+Seeded = TypeVar("Seeded", GeneratorConfig, ReidConfig)
 
 
 @dataclass
@@ -88,7 +91,7 @@ def run_cell(study: Study, arm: str, fraction: float, seed: int) -> Result:
     start = time.monotonic()
     subset = take_fraction(study.market.train, fraction, seed)
     settings = study.config.arms[arm]
-    store = None if settings.images == "none" else generated_set(study, arm, subset, fraction, seed)
+    store = None if settings.images == "none" else filtered_set(study, arm, subset, fraction, seed)
     model = reid_model(study, arm, subset, store, fraction, seed)
     scores = study.timed("evaluate", lambda: study.evaluation.scores(model))
     cell = study.cell(arm, fraction, seed)
@@ -106,12 +109,23 @@ def run_cell(study: Study, arm: str, fraction: float, seed: int) -> Result:
     )
 
 
+def filtered_set(study: Study, arm: str, subset: Samples, fraction: float, seed: int) -> Store:
+    """The arm's extra images, judged by the model that the standard arm trained on the same subset."""
+    store = generated_set(study, arm, subset, fraction, seed)
+    config = study.config.arms[arm].augment.filter
+    # A store that was judged stays as it was, so that a run resumed on another machine trains on the same images.
+    if config is not None and any(image.verdict == "unfiltered" for image in store.images):
+        judge = judge_of(study, subset, fraction, seed)
+        study.timed("filter", lambda: filter_generated(store, judge, subset, config))
+    return store
+
+
 def generated_set(study: Study, arm: str, subset: Samples, fraction: float, seed: int) -> Store:
-    """The arm's extra images, filtered by the model that the standard arm trained on the same subset."""
+    """The arm's extra images as they were drawn."""
     settings = study.config.arms[arm]
     pipe = augmenter(study, settings, subset, fraction, seed)
     sampling = study.config.sampling
-    store = study.timed(
+    return study.timed(
         "generate",
         lambda: augment(
             subset,
@@ -122,12 +136,6 @@ def generated_set(study: Study, arm: str, subset: Samples, fraction: float, seed
             **(settings.augment.model_dump() | {"seed": seed}),
         ),
     )
-    # A store that was judged stays as it was, so that a run resumed on another machine trains on the same images.
-    unfiltered = any(image.verdict == "unfiltered" for image in store.images)
-    if settings.augment.filter is not None and unfiltered:
-        judge = judge_of(study, subset, fraction, seed)
-        study.timed("filter", lambda: filter_generated(store, judge, subset, settings.augment.filter))
-    return store
 
 
 def judge_of(study: Study, subset: Samples, fraction: float, seed: int) -> ReidModel:
@@ -145,38 +153,45 @@ def augmenter(study: Study, arm: ArmConfig, subset: Samples, fraction: float, se
     source = study.config.generators[arm.generator]
     if source.folder is not None:
         return load_generator(source.folder)
-    return study.timed(
-        "train generator", lambda: trained_generator(study, arm.generator, source, subset, fraction, seed)
-    )
+    return load_generator(trained_generator(study, arm.generator, subset, fraction, seed))
 
 
 def trained_generator(
-    study: Study, name: str, source: GeneratorSource, subset: Samples, fraction: float, seed: int
-) -> PoseTransfer:
-    """The study's own generator: one for each subset, or one for all that has seen the whole training set."""
+    study: Study, name: str, subset: Samples, fraction: float, seed: int, minutes: float | None = None
+) -> Path:
+    """Folder of the study's own generator: one for each subset, or one for all that has seen the whole training set.
+
+    It is trained, or trained further, for at most ``minutes``. The seed of a subset is its generator's too, so that
+    the spread over seeds has the generator's share in it.
+    """
+    source = study.config.generators[name]
     whole = source.sees == "train"
     samples = study.market.train if whole else subset
     folder = study.out / "generators" / name if whole else study.folder("generators", name, fraction, seed)
-    if not (folder / "model_index.json").exists():
-        total = source.config.training.iterations
-        train_generator(
-            samples,
-            Images(samples, source.config.model.image_size),
-            make_pairs(samples),
-            source.config,
-            folder,
-            resume=(folder / "train_config.yaml").exists(),
-            progress=lambda done, loss: study.progress("train generator", done, total, f"loss {loss:.4f}"),
+    if not is_trained(folder):
+        config = source.config if whole else _seeded(source.config, seed)
+        total = config.training.iterations
+        study.timed(
+            "train generator",
+            lambda: train_generator(
+                samples,
+                Images(samples, config.model.image_size),
+                make_pairs(samples),
+                config,
+                folder,
+                resume=(folder / "train_config.yaml").exists(),
+                minutes=minutes,
+                progress=lambda done, loss: study.progress("train generator", done, total, f"loss {loss:.4f}"),
+            ),
         )
-    return load_generator(folder)
+    return folder
 
 
 def reid_model(
     study: Study, arm: str, subset: Samples, store: Store | None, fraction: float, seed: int
 ) -> ReidModel:
     """The arm's re-ID model, trained or, if a run in its folder has finished, loaded."""
-    reid = study.config.reid
-    config = reid.model_copy(update={"training": reid.training.model_copy(update={"seed": seed})})
+    config = _seeded(study.config.reid, seed)
     return study.timed(
         "train re-ID",
         lambda: train_reid(
@@ -188,3 +203,8 @@ def reid_model(
             progress=study.progress,
         ).model,
     )
+
+
+def _seeded(config: Seeded, seed: int) -> Seeded:
+    """The configuration with its training's seed replaced."""
+    return config.model_copy(update={"training": config.training.model_copy(update={"seed": seed})})
