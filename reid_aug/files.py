@@ -56,6 +56,24 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
     write_text(path, "".join(f"{line}\n" for line in lines))
 
 
+def append_line(path: Path, line: str) -> None:
+    """Add ``line`` at the end of ``path``, making file and folder where missing; on the disk when this returns.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            file.write(f"{line}\n".encode())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror or error}). Name a file in a folder that has room."
+        ) from error
+
+
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Write ``values`` as indented JSON; raises OutputError like :func:`replacing`."""
     write_text(path, json.dumps(values, indent=2) + "\n")

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from reid_aug.errors import DataError, OutputError
-from reid_aug.files import read_lines, replacing, write_json, write_lines
+from reid_aug.files import append_line, read_lines, replacing, write_json, write_lines
 
 
 def test_a_block_that_raises_leaves_the_file_as_it_was(tmp_path):
@@ -49,3 +49,12 @@ def test_what_cannot_be_read_is_named_with_the_remedy(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"a\xff")
     with pytest.raises(DataError, match=r"a\.csv: not UTF-8 text \(byte 1\)\. Name one\."):
         read_lines(tmp_path / "a.csv", "Name one.")
+
+
+def test_a_line_is_added_at_the_end_of_a_file_in_a_new_folder(tmp_path):
+    path = tmp_path / "new" / "a.jsonl"
+    append_line(path, '{"a": "\u00e9"}')
+    append_line(path, "{}")
+    assert path.read_bytes() == '{"a": "\u00e9"}\n{}\n'.encode()
+    with pytest.raises(OutputError, match=r"a\.jsonl.b: cannot be written"):
+        append_line(path / "b", "{}")

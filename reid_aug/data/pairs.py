@@ -1,4 +1,4 @@
-"""Training pairs: two images of one person, and the ``from,to`` CSV in which the field exchanges them."""
+"""Pairs: two images of one person, and the ``from,to`` CSV in which the field exchanges them."""
 
 from __future__ import annotations
 
@@ -27,6 +27,37 @@ def make_pairs(samples: Samples) -> list[tuple[str, str]]:
     Returns:
         (source name, target name), by identity, then in the order of ``samples``.
     """
+    pairs, unpaired, identities = _all_pairs(samples)
+    if unpaired:
+        warnings.warn(
+            f"{len(unpaired)} of {identities} identities (pid {unpaired[0]}{', ...' * (len(unpaired) > 1)}) have "
+            "fewer than two images with both shoulders and both hips visible: no pair, so they are used for re-ID "
+            "alone. Add images or key points of them, or take a larger fraction.",
+            stacklevel=2,
+        )
+    return pairs
+
+
+def sample_pairs(samples: Samples, count: int, seed: int) -> list[tuple[str, str]]:
+    """``count`` different pairs out of those of :func:`make_pairs`, or all where there are fewer; for an evaluation.
+
+    A larger ``count`` begins with the pairs of a smaller one.
+
+    Raises:
+        DataError: no identity has a pair.
+    """
+    pairs, _, _ = _all_pairs(samples)
+    if not pairs:
+        raise DataError(
+            f"pairs: none of the {len(samples)} images has another of its identity with both shoulders and both hips "
+            "visible in both. Load the data set with the key points of these images."
+        )
+    order = np.random.default_rng(seed).permutation(len(pairs))
+    return [pairs[index] for index in order[:count]]
+
+
+def _all_pairs(samples: Samples) -> tuple[list[tuple[str, str]], list[int], int]:
+    """The pairs, the identities without one, and how many identities there are."""
     pids = samples.pids
     names = np.array([sample.name for sample in samples], dtype=object)
     usable = usable_in_pairs(samples)
@@ -36,18 +67,11 @@ def make_pairs(samples: Samples) -> list[tuple[str, str]]:
     for pid in identities:
         own = names[(pids == pid) & usable]
         if len(own) < 2:
-            unpaired.append(pid)
+            unpaired.append(int(pid))
             continue
         source, target = np.nonzero(~np.eye(len(own), dtype=bool))
         pairs += zip(own[source], own[target])
-    if unpaired:
-        warnings.warn(
-            f"{len(unpaired)} of {len(identities)} identities (pid {unpaired[0]}{', ...' * (len(unpaired) > 1)}) have "
-            "fewer than two images with both shoulders and both hips visible: no pair, so they are used for re-ID "
-            "alone. Add images or key points of them, or take a larger fraction.",
-            stacklevel=2,
-        )
-    return pairs
+    return pairs, unpaired, len(identities)
 
 
 def usable_in_pairs(samples: Samples) -> np.ndarray:

@@ -66,11 +66,11 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
     return max(distance.item(), 0.0)
 
 
-def load_inception(weights_dir: str | Path | None = None, device: str | torch.device = "cpu") -> nn.Module:
+def load_inception(weights: str | Path | None = None, device: str | torch.device = "cpu") -> nn.Module:
     """FID's Inception v3 as torchmetrics runs it: uint8 [B, 3, H, W] -> [B, 2048].
 
     Args:
-        weights_dir: folder of ``INCEPTION_WEIGHTS``; None is torch.hub's own.
+        weights: the file ``INCEPTION_WEIGHTS`` or the folder it is in; None is torch.hub's own.
         device: where it is computed.
 
     Raises:
@@ -84,7 +84,7 @@ def load_inception(weights_dir: str | Path | None = None, device: str | torch.de
     from torchmetrics.image.fid import NoTrainInceptionV3
 
     # Read first as weights alone: torch-fidelity's own reading would also run code that a pickle brings.
-    path, _ = load_weights(INCEPTION_WEIGHTS, weights_dir, SOURCE)
+    path, _ = load_weights(INCEPTION_WEIGHTS, weights, SOURCE)
     try:
         network = NoTrainInceptionV3("inception-v3-compat", ["2048"], str(path), antialias=False)
     except RuntimeError as error:

@@ -47,8 +47,10 @@ def identity_scores(
 ) -> IdentityScores:
     """Query a real gallery with generated images and with the images they were made from.
 
-    A generated image has its source's camera, so the protocol's rule (gallery images of the query's identity and camera
-    are left out) leaves out the source itself: copying it scores no better than it does.
+    A generated image counts as its source's camera's: its background, light and resolution come from there. So the
+    protocol's rule (gallery images of the query's identity and camera are junk) leaves out the source and its near
+    duplicates, and copying the source scores no better than the source does. The image whose pose was asked for
+    stays: the generator saw none of its pixels.
 
     Args:
         generated_features: [N, D] of the generated images.

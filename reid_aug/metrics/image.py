@@ -6,7 +6,8 @@ Images are [B, 3, H, W], either uint8 in 0..255 or float in [-1, 1]; scores are 
 The SSIM of a published Market-1501 row depends on its window. The evaluation code released with CFLD computes two,
 both with scikit-image, pair by pair: a uniform window of 51 x 51 (``window="uniform"``) and a Gaussian one of sigma
 1.5, 11 x 11 (``window="gaussian"``, the default here). As in scikit-image the border that a window does not fill is
-left out; the data range is that of the format, 255. State the window beside the number.
+left out; the data range is that of the format, 255. State the window beside the number: :class:`ImageQuality` gives
+both.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from reid_aug.errors import CheckpointError, DataError
 from reid_aug.metrics.weights import load_weights
 
 Window = Literal["gaussian", "uniform"]
+UNIFORM_SIDE = 51  # of the uniform window, pixels
 CHUNK = 64  # pairs at once, which bounds the memory of a large batch
 LPIPS_WEIGHTS = {  # torchvision's file of each backbone
     "alex": ("alexnet-owt-7be5be79.pth", "alexnet"),
@@ -76,7 +78,7 @@ class Lpips:
     """Learned perceptual distance (Zhang et al. 2018), through torchmetrics' network and a local backbone file.
 
     Args:
-        weights_dir: folder of torchvision's backbone file (``LPIPS_WEIGHTS``); None is torch.hub's own.
+        weights: torchvision's backbone file (``LPIPS_WEIGHTS``) or the folder it is in; None is torch.hub's own.
         backbone: "alex" is what the evaluation code released with CFLD uses.
         device: where it is computed.
 
@@ -86,7 +88,7 @@ class Lpips:
 
     def __init__(
         self,
-        weights_dir: str | Path | None = None,
+        weights: str | Path | None = None,
         backbone: Literal["alex", "vgg", "squeeze"] = "alex",
         device: str | torch.device = "cpu",
     ):
@@ -95,9 +97,9 @@ class Lpips:
 
         file_name, model = LPIPS_WEIGHTS[backbone]
         source = f"`torchvision.models.{model}(weights='IMAGENET1K_V1')`, run where there is a network, fetches it"
-        path, weights = load_weights(file_name, weights_dir, source)
+        path, state = load_weights(file_name, weights, source)
         network = _NoTrainLpips(net=backbone, pnet_rand=True)
-        _fill_features(network.net, weights, path, source)
+        _fill_features(network.net, state, path, source)
         self.device = torch.device(device)
         self._network: nn.Module = network.to(self.device, memory_format=torch.channels_last)
 
@@ -115,47 +117,58 @@ class ImageQuality:
 
     Args:
         lpips: the perceptual distance; None leaves it out.
-        window: of SSIM.
+
+    Attributes:
+        pairs: given so far.
     """
 
-    def __init__(self, lpips: Lpips | None = None, window: Window = "gaussian"):
+    def __init__(self, lpips: Lpips | None = None):
         self.lpips = lpips
-        self.window: Window = window
         self.pairs = 0
         self._sums: dict[str, float] = defaultdict(float)
+        self._counts: dict[str, int] = defaultdict(int)
+
+    @property
+    def masked_pairs(self) -> int:
+        """Pairs that the masked means are over: those whose mask is not empty."""
+        return self._counts["masked_ssim"]
 
     @torch.inference_mode()
     def update(self, generated: torch.Tensor, real: torch.Tensor, mask: torch.Tensor | None = None) -> None:
-        """Add a batch; give a mask with every batch or with none."""
-        if self.pairs and (mask is None) == ("masked_ssim" in self._sums):
-            raise DataError("image quality: `mask` is given with some batches only. Give it with all or none.")
+        """Add a batch; a pair without a mask, or with an empty one, counts in the other measures alone."""
         _check_pair(generated, real)
         for start in range(0, len(real), CHUNK):
             of = slice(start, start + CHUNK)
             for name, scores in self._scores(generated[of], real[of], None if mask is None else mask[of]).items():
                 self._sums[name] += scores.double().sum().item()
+                self._counts[name] += len(scores)
         self.pairs += len(real)
 
     def compute(self) -> dict[str, float]:
-        """Mean ``ssim`` and ``psnr``; ``masked_ssim`` and ``masked_psnr`` given masks; ``lpips`` given a network."""
+        """Mean ``ssim`` and ``psnr``; ``ssim_uniform`` where the images hold its window; ``masked_ssim`` and
+        ``masked_psnr`` given masks; ``lpips`` given a network."""
         if not self.pairs:
             raise DataError("image quality: no images yet. Call `update` before `compute`.")
-        return {name: total / self.pairs for name, total in self._sums.items()}
+        return {name: total / self._counts[name] for name, total in self._sums.items()}
 
     def _scores(self, generated, real, mask) -> dict[str, torch.Tensor]:
-        scores = {"ssim": ssim(generated, real, self.window), "psnr": psnr(generated, real)}
-        if mask is not None:
-            scores["masked_ssim"] = masked_ssim(generated, real, mask, self.window)
-            scores["masked_psnr"] = psnr(generated, real, mask)
+        scores = {"ssim": ssim(generated, real), "psnr": psnr(generated, real)}
+        if min(real.shape[2:]) >= UNIFORM_SIDE:
+            scores["ssim_uniform"] = ssim(generated, real, "uniform")
         if self.lpips is not None:
             scores["lpips"] = self.lpips(generated, real)
+        shown = None if mask is None else mask.flatten(1).any(1)
+        if shown is not None and shown.any():
+            generated, real, mask = generated[shown], real[shown], mask[shown]
+            scores["masked_ssim"] = masked_ssim(generated, real, mask)
+            scores["masked_psnr"] = psnr(generated, real, mask)
         return scores
 
 
 def _window(name: Window) -> torch.Tensor:
     """One side of the separable window; sums to one."""
     if name == "uniform":
-        return torch.full((51,), 1 / 51)
+        return torch.full((UNIFORM_SIDE,), 1 / UNIFORM_SIDE)
     taps = torch.exp(-torch.arange(-5.0, 6.0).square() / (2 * 1.5**2))
     return taps / taps.sum()
 

@@ -22,6 +22,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from reid_aug.errors import DataError, OutputError
+from reid_aug.files import append_line
 
 CONFIDENCE = 0.95  # of the interval around a paired difference
 
@@ -109,16 +110,11 @@ class Results(Sequence[Result]):
         """Write one line; it is on the disk when this returns.
 
         Raises:
-            OutputError: the cell is recorded already.
+            OutputError: the cell is recorded already, or the file cannot be written.
         """
         if result.cell in self._results:
             raise OutputError(f"{self.path}: already holds {result.cell!r}. Remove its line to run the cell again.")
-        line = json.dumps(result.model_dump(mode="json"), ensure_ascii=False) + "\n"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab") as file:
-            file.write(line.encode("utf-8"))
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self.path, json.dumps(result.model_dump(mode="json"), ensure_ascii=False))
         self._results[result.cell] = result
 
     def _remember(self, result: Result, where: str) -> None:

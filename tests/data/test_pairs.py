@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reid_aug.data.market1501 import load_market1501
-from reid_aug.data.pairs import make_pairs, read_pairs, write_pairs
+from reid_aug.data.pairs import make_pairs, read_pairs, sample_pairs, write_pairs
 from reid_aug.errors import DataError, OutputError
 from reid_aug.records import Pose, Sample, Samples
 
@@ -48,6 +48,21 @@ def test_pairs_are_those_of_a_naive_loop(images):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert make_pairs(samples) == expected
+
+
+def test_a_sample_of_pairs_is_the_start_of_a_larger_one():
+    samples = data_set(*((pid, pose()) for pid in (1, 1, 1, 2, 2, 3)))  # pid 3 has no pair, which is no matter here
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        every = sample_pairs(samples, 100, seed=4)
+        assert sample_pairs(samples, 3, seed=4) == every[:3]
+        assert sample_pairs(samples, 100, seed=5) != every
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert sorted(every) == sorted(make_pairs(samples))
+    with pytest.raises(DataError, match=r"none of the 1 images has another .* key points"):
+        sample_pairs(samples.at([5]), 3, seed=0)
+
 
 
 def test_identities_without_a_pair_are_said_once():

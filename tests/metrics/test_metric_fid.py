@@ -106,7 +106,7 @@ def test_inception_is_torch_fidelitys_with_the_given_weights(tmp_path):
 
 
 def test_the_weight_file_to_give_is_named(tmp_path):
-    with pytest.raises(CheckpointError, match=rf"{INCEPTION_WEIGHTS}: no such file.*torch-fidelity.*`weights_dir`"):
+    with pytest.raises(CheckpointError, match=rf"{INCEPTION_WEIGHTS}: no such file.*torch-fidelity.*its folder"):
         load_inception(tmp_path)
 
 

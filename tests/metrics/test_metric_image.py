@@ -159,8 +159,32 @@ def test_quality_of_a_set_is_the_mean_over_its_pairs_however_batched():
     for name, scores in expected.items():
         assert whole.compute()[name] == pytest.approx(scores.double().mean().item(), rel=1e-5)
         assert pieces.compute()[name] == pytest.approx(whole.compute()[name], rel=1e-6)
-    with pytest.raises(DataError, match="`mask` is given with some batches only"):
-        pieces.update(generated, real)
+
+
+def test_pairs_with_an_empty_mask_count_in_the_other_measures_alone():
+    generated, real = pair(5)
+    mask = boxes(5, (20, 14))
+    mask[[1, 3]] = False
+    quality = ImageQuality()
+    quality.update(generated, real, mask)
+    quality.update(generated[:2], real[:2], torch.zeros(2, 1, 20, 14))
+    shown = [0, 2, 4]
+    found = quality.compute()
+    assert (quality.pairs, quality.masked_pairs) == (7, 3)
+    assert found["masked_psnr"] == pytest.approx(psnr(generated[shown], real[shown], mask[shown]).mean().item())
+    assert found["masked_ssim"] == pytest.approx(masked_ssim(generated[shown], real[shown], mask[shown]).mean().item())
+    expected = ssim(generated, real)
+    assert found["ssim"] == pytest.approx((expected.sum() + expected[:2].sum()).item() / 7)
+
+
+def test_both_windows_are_given_where_the_images_hold_them():
+    generated, real = pair(2, (60, 51))
+    quality = ImageQuality()
+    quality.update(generated, real)
+    assert quality.compute()["ssim_uniform"] == pytest.approx(ssim(generated, real, "uniform").mean().item())
+    quality = ImageQuality()
+    quality.update(generated[:, :, :, :50], real[:, :, :, :50])
+    assert set(quality.compute()) == {"ssim", "psnr"}
 
 
 def backbone_state(backbone):
@@ -208,7 +232,7 @@ def test_lpips_equals_its_definition_on_the_given_weights(tmp_path, backbone):
 
 def test_lpips_names_the_file_to_give(tmp_path, monkeypatch):
     name = "alexnet-owt-7be5be79.pth"
-    with pytest.raises(CheckpointError, match=rf"{name}: no such file\. .*models\.alexnet\(.*give its folder as"):
+    with pytest.raises(CheckpointError, match=rf"{name}: no such file\. .*models\.alexnet\(.*give it or its folder"):
         Lpips(tmp_path)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     with pytest.raises(CheckpointError, match=rf"hub/checkpoints/{name}: no such file"):
@@ -226,3 +250,6 @@ def test_lpips_names_the_file_to_give(tmp_path, monkeypatch):
     torch.save({**state, "features.0.weight": torch.zeros(2, 3)}, tmp_path / name)
     with pytest.raises(CheckpointError, match=rf"{name}: of another network \(size mismatch"):
         Lpips(tmp_path)
+    weights = tmp_path / "mine.pth"
+    torch.save(state, weights)
+    assert Lpips(weights)(*pair(1, (64, 64))).shape == (1,)
