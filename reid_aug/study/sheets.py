@@ -30,6 +30,14 @@ def pair_sheet(source: torch.Tensor, target_pose: torch.Tensor, generated: torch
     return _grid(lines, above=list(columns))
 
 
+def column_sheet(labels: Sequence[str], above: torch.Tensor, below: torch.Tensor) -> Image.Image:
+    """Labelled columns of two images, such as a person below the pose; each [N, 3, H, W] uint8, N as many as labels."""
+    tiles = _tiles({"above": above, "below": below})
+    if len(labels) != len(above):
+        raise DataError(f"column_sheet: {len(labels)} labels for {len(above)} columns. Give one label a column.")
+    return _grid([tiles["above"], tiles["below"]], above=labels)
+
+
 def ranked_sheet(query: torch.Tensor, ranked: torch.Tensor, hits: Sequence[bool]) -> Image.Image:
     """A query and its first gallery images in order, framed green and "same" for a hit, red and "other" for a miss.
 

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from reid_aug.errors import DataError
-from reid_aug.study.sheets import HIT, MISS, QUERY, pair_sheet, ranked_sheet, write_sheet
+from reid_aug.study.sheets import HIT, MISS, QUERY, column_sheet, pair_sheet, ranked_sheet, write_sheet
 
 SIZE = (32, 16)
 
@@ -35,6 +35,14 @@ def test_pair_sheet_has_a_line_a_pair_in_reading_order():
     assert len({row for row, _ in places[:4]}) == 1 and places == sorted(places)
 
 
+def test_column_sheet_has_two_lines():
+    colours = [(200, 0, 0), (0, 200, 0), (0, 0, 200), (200, 200, 0)]
+    sheet = column_sheet(["one", "two"], plain(*colours[:2]), plain(*colours[2:]))
+    assert all(area(sheet, colour) == 4 * SIZE[0] * SIZE[1] for colour in colours)
+    (top, left), (same, right), (low, _), corner = (bounds(sheet, colour) for colour in colours)
+    assert top == same < low and left < right and corner == (low, right)
+
+
 def test_ranked_sheet_frames_hits_and_misses():
     images = plain((10, 10, 10), (20, 20, 20), (30, 30, 30))
     sheet = ranked_sheet(plain((5, 5, 5))[0], images, [True, False, True])
@@ -51,6 +59,7 @@ def test_ranked_sheet_frames_hits_and_misses():
         (lambda: pair_sheet(ONE[:0], ONE, ONE, ONE), r"`source`: .*\[0, 3, 32, 16\].* N >= 1"),
         (lambda: pair_sheet(ONE, ONE, ONE, torch.cat([ONE, ONE])), "as many images"),
         (lambda: pair_sheet(ONE, ONE, ONE, ONE[..., :8]), "all of one size"),
+        (lambda: column_sheet(["one", "two"], ONE, ONE), "2 labels for 1 columns"),
         (lambda: ranked_sheet(plain((1, 1, 1))[0], plain((1, 1, 1)), [True, False]), "2 hit flags for 1 images"),
         (lambda: ranked_sheet(plain((1, 1, 1))[0, :, :8], plain((1, 1, 1)), [True]), "Resize to one size"),
     ],
