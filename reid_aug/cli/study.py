@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +30,14 @@ def demo(
     say(outcome)
 
 
+class Stage(str, Enum):
+    """How far a sweep goes."""
+
+    generators = "generators"
+    images = "images"
+    results = "results"
+
+
 @app.command()
 def sweep(
     config: Annotated[Path, typer.Argument(help="Study configuration, e.g. configs/study/toy.yaml.")],
@@ -36,25 +45,35 @@ def sweep(
     out: Out,
     keypoints: Keypoints = None,
     settings: Settings = None,
-    minutes: Annotated[float | None, typer.Option(help="Begin no further cell after this long.")] = None,
+    until: Annotated[
+        Stage, typer.Option(help="Stop once all generators are trained, or all images drawn; both need no re-ID.")
+    ] = Stage.results,
+    minutes: Annotated[float | None, typer.Option(help="Begin no further cell or set after this long.")] = None,
     skip_bad: SkipBad = False,
 ) -> None:
-    """Run fractions x arms x seeds; cells already in results.jsonl are not run again.
+    """Run fractions x arms x seeds; what an earlier run left is not done again.
 
     Example: reid-aug sweep configs/study/market1501_cpu.yaml --data data/market --out runs/market --minutes 120
     """
     from reid_aug.config import StudyConfig, load_config
     from reid_aug.progress import Bars
     from reid_aug.study.results import summarise, table
-    from reid_aug.study.sweep import announcer, run_sweep
+    from reid_aug.study.sweep import announcer, generate_sets, run_sweep, train_generators
 
     resolved = load_config(StudyConfig, config, settings or ())
     market = open_market(data, keypoints, skip_bad)
     with Bars() as bars:
-        results = run_sweep(resolved, market, out, minutes, bars, announcer(say))
-    if len(results):
-        say(table(summarise(results)))
-    say(f"results: {results.path} ({len(results)} cells)   page: reid-aug report {out} --data {data}")
+        if until is Stage.generators:
+            folders = train_generators(resolved, market, out, minutes, bars)
+            say(f"trained to the end: {', '.join(map(str, folders)) or 'none yet'}")
+        elif until is Stage.images:
+            for store in generate_sets(resolved, market, out, minutes, bars):
+                say(f"{store.folder}: {len(store)} images")
+        else:
+            results = run_sweep(resolved, market, out, minutes, bars, announcer(say))
+            if len(results):
+                say(table(summarise(results)))
+            say(f"results: {results.path} ({len(results)} cells)   page: reid-aug report {out} --data {data}")
 
 
 @app.command()

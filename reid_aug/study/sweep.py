@@ -8,11 +8,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from reid_aug.augment.store import Store
 from reid_aug.config import StudyConfig, load_config, save_config
 from reid_aug.data.market1501 import Market1501
+from reid_aug.data.subsets import take_fraction
 from reid_aug.errors import ConfigError, DataError, OutputError
 from reid_aug.files import write_json
-from reid_aug.study.cell import Study, run_cell
+from reid_aug.generators.run_folder import is_trained
+from reid_aug.study.cell import Study, generated_set, run_cell, trained_generator
 from reid_aug.study.recipe import Progress, silent
 from reid_aug.study.results import Cell, Result, Results
 
@@ -29,6 +32,8 @@ def run_sweep(
 ) -> Results:
     """Run the study's cells; those already in ``out/results.jsonl`` are not run again.
 
+    What :func:`train_generators` and :func:`generate_sets` did in the same folder before is used as it is.
+
     Args:
         config: the study; saved as ``out/study.yaml``. Fractions, seeds, arms and generators may be added from one run
             to the next.
@@ -42,28 +47,103 @@ def run_sweep(
         OutputError: ``out`` holds another study's files.
         DataError: ``out`` holds results of another data set.
     """
-    out = Path(out)
-    _claim(out, config)
-    check_data(out, market)
-    results = Results(out / "results.jsonl")
-    study = Study(config, market, out, progress)
-    # The standard arm of a fraction and seed comes first: its model judges the other arms' images.
-    arms = ["standard", *(arm for arm in config.arms if arm != "standard")]
-    cells = [(arm, fraction, seed) for fraction in config.fractions for seed in config.seeds for arm in arms]
-    started = time.monotonic()
+    study = _open(config, market, out, progress)
+    results = Results(study.out / "results.jsonl")
+    cells, deadline = _cells(config), _Deadline(minutes)
     for position, (arm, fraction, seed) in enumerate(cells, start=1):
         cell = study.cell(arm, fraction, seed)
         if results.has(cell):
             continue
-        if minutes is not None and time.monotonic() - started >= 60 * minutes:
+        if deadline.passed:
             break
         announce(position, len(cells), cell, None)
         result = run_cell(study, arm, fraction, seed)
         results.append(result)
-        _add_seconds(out / "stages.json", study.seconds)
-        study.seconds.clear()
+        _note_seconds(study)
         announce(position, len(cells), cell, result)
     return results
+
+
+def train_generators(
+    config: StudyConfig, market: Market1501, out: str | Path, minutes: float | None = None, progress: Progress = silent
+) -> list[Path]:
+    """Train the generators that the study's cells need, and no more: a machine with an accelerator can do just this.
+
+    Args:
+        minutes: training stops after this long, with a checkpoint that the next call continues.
+
+    Returns:
+        Their folders, those that are trained to the end.
+
+    Raises:
+        OutputError, DataError: as :func:`run_sweep`.
+    """
+    study, deadline = _open(config, market, out, progress), _Deadline(minutes)
+    folders = []
+    for arm, fraction, seed in _cells(config):
+        name = config.arms[arm].generator
+        if name is None or config.generators[name].config is None:
+            continue
+        if deadline.passed:
+            break
+        subset = take_fraction(market.train, fraction, seed)
+        folder = trained_generator(study, name, subset, fraction, seed, deadline.minutes_left)
+        _note_seconds(study)
+        if is_trained(folder) and folder not in folders:
+            folders.append(folder)
+    return folders
+
+
+def generate_sets(
+    config: StudyConfig, market: Market1501, out: str | Path, minutes: float | None = None, progress: Progress = silent
+) -> list[Store]:
+    """Draw the extra images of every cell, unfiltered; a set begun before is completed.
+
+    Args:
+        minutes: no set is begun after this long.
+
+    Raises:
+        OutputError, DataError: as :func:`run_sweep`.
+    """
+    study, deadline = _open(config, market, out, progress), _Deadline(minutes)
+    stores = []
+    for arm, fraction, seed in _cells(config):
+        if config.arms[arm].images == "none":
+            continue
+        if deadline.passed:
+            break
+        stores.append(generated_set(study, arm, take_fraction(market.train, fraction, seed), fraction, seed))
+        _note_seconds(study)
+    return stores
+
+
+class _Deadline:
+    """A point in time some minutes from now; None is never."""
+
+    def __init__(self, minutes: float | None):
+        self._end = None if minutes is None else time.monotonic() + 60 * minutes
+
+    @property
+    def minutes_left(self) -> float | None:
+        return None if self._end is None else max(0.0, self._end - time.monotonic()) / 60
+
+    @property
+    def passed(self) -> bool:
+        return self.minutes_left == 0.0
+
+
+def _open(config: StudyConfig, market: Market1501, out: str | Path, progress: Progress) -> Study:
+    """The study in its folder, after a check that the folder and the data set are its own."""
+    out = Path(out)
+    _claim(out, config)
+    check_data(out, market)
+    return Study(config, market, out, progress)
+
+
+def _cells(config: StudyConfig) -> list[tuple[str, float, int]]:
+    """(arm, fraction, seed) in order; the standard arm comes first, as its model judges the other arms' images."""
+    arms = ["standard", *(arm for arm in config.arms if arm != "standard")]
+    return [(arm, fraction, seed) for fraction in config.fractions for seed in config.seeds for arm in arms]
 
 
 def announcer(say: Callable[[str], None]) -> Announce:
@@ -102,12 +182,14 @@ def check_data(folder: Path, market: Market1501) -> None:
         )
 
 
-def _add_seconds(path: Path, seconds: dict[str, float]) -> None:
-    """Add to the time spent by stage that the folder records."""
+def _note_seconds(study: Study) -> None:
+    """Move the time spent by stage from the study's memory to its folder."""
+    path = study.out / "stages.json"
     total = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    for stage, spent in seconds.items():
+    for stage, spent in study.seconds.items():
         total[stage] = total.get(stage, 0.0) + spent
     write_json(path, total)
+    study.seconds.clear()
 
 
 def _claim(out: Path, config: StudyConfig) -> None:

@@ -15,7 +15,7 @@ import tiny_configs
 
 from reid_aug.augment.identity import judge
 from reid_aug.augment.store import Store
-from reid_aug.config import FilterConfig, StudyConfig, load_config
+from reid_aug.config import FilterConfig, GeneratorConfig, StudyConfig, load_config
 from reid_aug.data.images import Images
 from reid_aug.data.market1501 import load_market1501
 from reid_aug.data.subsets import take_fraction
@@ -24,7 +24,7 @@ from reid_aug.generators.pipeline import load_generator
 from reid_aug.reid.features import extract_features
 from reid_aug.reid.model import load_model
 from reid_aug.study.results import Results
-from reid_aug.study.sweep import announcer, run_sweep
+from reid_aug.study.sweep import announcer, generate_sets, run_sweep, train_generators
 
 GENERATED = ["copies", "own", "warp", "whole"]
 SCORES = ("arm", "rank1", "rank5", "rank10", "mAP", "mINP", "real_images", "synthetic_images")
@@ -194,6 +194,27 @@ def test_a_judged_set_is_not_judged_again(copy, finished, toy_market):
     assert Store.open(store.folder).images == store.images
     (line,) = [line for line in lines(copy) if line["arm"] == "warp"]
     assert line["synthetic_images"] == len(store.samples())
+
+
+def test_stage_by_stage_gives_the_same_results(finished, toy_market, tmp_path):
+    arms = {name: tiny_configs.ARMS[name] for name in ("standard", "own")}
+    config, folder = tiny_configs.study(arms=arms), tmp_path / "study"
+    assert train_generators(config, toy_market, folder, minutes=1e-9) == []  # one iteration of two
+    (generator,) = train_generators(config, toy_market, folder)
+    assert generator == folder / "generators" / "own-50-seed0"
+    (store,) = generate_sets(config, toy_market, folder)
+    assert {image.verdict for image in store.images} == {"unfiltered"}
+    assert not (folder / "reid").exists()
+    drawn = [store.path(image).read_bytes() for image in store.images]
+    run_sweep(config, toy_market, folder)
+    assert [Store.open(store.folder).path(image).read_bytes() for image in Store.open(store.folder).images] == drawn
+    assert scores(folder) == [line for line in scores(finished.folder) if line["arm"] in arms]
+
+
+def test_a_subsets_seed_is_its_generators(toy_market, tmp_path):
+    config = tiny_configs.study(arms={"standard": {}, "own": tiny_configs.ARMS["own"]}, seeds=[3])
+    (folder,) = train_generators(config, toy_market, tmp_path / "study")
+    assert load_config(GeneratorConfig, folder / "train_config.yaml").training.seed == 3
 
 
 # --- what is refused ----------------------------------------------------------------------------------------------
