@@ -39,11 +39,13 @@ class Pose:
         xy: [K, 2] float32, x then y, pixels of ``image_size``; (0, 0) where not visible.
         visible: [K] bool.
         image_size: (height, width) of the image the pixels count in.
+        part_file: where the image's part map is, if it has one (see ``pose.parts``); only what asks for it reads it.
     """
 
     xy: np.ndarray
     visible: np.ndarray
     image_size: tuple[int, int]
+    part_file: Path | None = None
 
 
 class Samples(Sequence[Sample]):

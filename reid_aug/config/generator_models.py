@@ -71,6 +71,7 @@ class PocoldConfig(_UNetConfig):
     channels: tuple[PositiveInt, ...] = (128, 256, 512, 512)
     texture_levels: tuple[int, ...] = (0, 1, 2)
     heads: PositiveInt = 8
+    part_maps: Literal["keypoints", "files"] = "keypoints"  # drawn; or DensePose's, parts/ of the data set's folder
     attention_rows: PositiveInt = 64  # n of Eq. 6: the rows that queries and keys are gathered in
     constraint_weight: float = Field(1.0, ge=0.0)  # lambda, of the pose constraint
 

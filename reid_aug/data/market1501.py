@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
 
 from reid_aug.data.images import find_undecodable
 from reid_aug.data.keypoints import read_keypoints
@@ -14,6 +14,7 @@ from reid_aug.errors import DataError
 from reid_aug.records import Pose, Sample, Samples
 
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+PARTS_FOLDER = "parts"  # of part maps: parts/bounding_box_train/0002_c1s1_000451_03.png
 KEYPOINT_FILES = ("market-annotation-train.csv", "market-annotation-test.csv")  # the names the field gives them
 JUNK_PID = -1  # detections that are no person or a poor box; part of no protocol
 DISTRACTOR_PID = 0  # people of none of the identities; negatives in the gallery
@@ -70,6 +71,9 @@ def load_market1501(
 ) -> Market1501:
     """Load a data set in Market-1501's folders.
 
+    Poses name the part map that their image may have, ``parts/bounding_box_train/<image's stem>.png``; see
+    :mod:`reid_aug.pose.parts`. Nothing reads it but a generator that asks for it.
+
     Args:
         root: the folder with ``bounding_box_train``, ``bounding_box_test`` and ``query``.
         keypoints: key-point file or files, absolute or relative to ``root``, for images of any of the folders. None
@@ -123,7 +127,13 @@ def _samples(root: Path, split: str, samples: list[Sample], poses: dict[str, Pos
     kept = [sample for sample in samples if sample.pid != JUNK_PID]
     if not kept:
         raise DataError(f"{root / FOLDERS[split]}: holds only junk (pid -1) or undecodable images. Unpack it again.")
-    return Samples(kept, {sample.name: poses[sample.name] for sample in kept if sample.name in poses})
+    maps = root / PARTS_FOLDER / FOLDERS[split]
+    own = {
+        name: replace(poses[name], part_file=maps / f"{PurePath(name).stem}.png")
+        for name in (sample.name for sample in kept)
+        if name in poses
+    }
+    return Samples(kept, own)
 
 
 def read_poses(root: Path, keypoints: str | Path | Sequence[str | Path] | None = None) -> dict[str, Pose]:

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from reid_aug.data.keypoints import write_keypoints
-from reid_aug.data.market1501 import FOLDERS, KEYPOINT_FILES, Market1501, load_market1501
+from reid_aug.data.market1501 import FOLDERS, KEYPOINT_FILES, PARTS_FOLDER, Market1501, load_market1501
 from reid_aug.data.toy_body import Shot, draw_shot
 from reid_aug.data.toy_cameras import CAMERAS
 from reid_aug.data.toy_people import Person, draw_person
@@ -29,7 +29,6 @@ from reid_aug.errors import ConfigError, OutputError
 from reid_aug.records import Pose
 
 SETTINGS = "toy.json"
-PARTS_FOLDER = "parts"
 _BATCH = 32  # images drawn at once
 _TRAIN, _TEST, _DISTRACTOR, _JUNK = range(4)  # kinds of people; part of the key of their random state
 
@@ -51,7 +50,7 @@ def make_toy_market(
 
     A training identity has about 12 images, unequal numbers by three to six cameras. Person k of a seed is the same
     whatever the numbers of identities are. ``parts/`` has the part map of every image, a PNG whose pixels are 0 for the
-    background and i + 1 for ``pose.skeleton.PARTS[i]``.
+    background and i + 1 for ``pose.parts.DENSEPOSE_PARTS[i]``.
 
     Args:
         path: folder to make; written whole or not at all.

@@ -16,18 +16,17 @@ import torch
 from reid_aug.data.toy_cameras import CAMERAS, HORIZON, SCENE_SIZE
 from reid_aug.data.toy_people import BAG, HAIR, LOWER, SHOES, SKIN, UPPER
 
-# The solids, in the order of the tensors of `solids`: name, index of its part in a part map (pose.skeleton.PARTS),
-# material, material beyond the cut. Hair counts as head; a skirt, a coat's tail and a bag as torso.
+# The solids, in the order of the tensors of `solids`: name, material, material beyond the cut.
 SOLIDS = (
-    ("pelvis", 1, LOWER, LOWER), ("torso", 1, UPPER, UPPER), ("neck", 2, SKIN, UPPER),
-    ("head", 2, SKIN, SKIN), ("hair", 2, HAIR, HAIR),
-    ("right_upper_arm", 3, UPPER, SKIN), ("left_upper_arm", 5, UPPER, SKIN),
-    ("right_lower_arm", 4, UPPER, SKIN), ("left_lower_arm", 6, UPPER, SKIN),
-    ("right_hand", 4, SKIN, SKIN), ("left_hand", 6, SKIN, SKIN),
-    ("right_upper_leg", 7, LOWER, SKIN), ("left_upper_leg", 9, LOWER, SKIN),
-    ("right_lower_leg", 8, LOWER, SKIN), ("left_lower_leg", 10, LOWER, SKIN),
-    ("right_foot", 8, SHOES, SHOES), ("left_foot", 10, SHOES, SHOES),
-    ("tail", 1, UPPER, UPPER), ("backpack", 1, BAG, BAG), ("bag", 1, BAG, BAG),
+    ("pelvis", LOWER, LOWER), ("torso", UPPER, UPPER), ("neck", SKIN, UPPER), ("head", SKIN, SKIN),
+    ("hair", HAIR, HAIR),
+    ("right_upper_arm", UPPER, SKIN), ("left_upper_arm", UPPER, SKIN),
+    ("right_lower_arm", UPPER, SKIN), ("left_lower_arm", UPPER, SKIN),
+    ("right_hand", SKIN, SKIN), ("left_hand", SKIN, SKIN),
+    ("right_upper_leg", LOWER, SKIN), ("left_upper_leg", LOWER, SKIN),
+    ("right_lower_leg", LOWER, SKIN), ("left_lower_leg", LOWER, SKIN),
+    ("right_foot", SHOES, SHOES), ("left_foot", SHOES, SHOES),
+    ("tail", UPPER, UPPER), ("backpack", BAG, BAG), ("bag", BAG, BAG),
 )  # fmt: skip
 TORSO, HEAD = 1, 3
 _COLUMNS = {"start": 3, "end": 3, "width": 3, "cap": 2, "cut": 1, "fit": 1, "bulge": 1, "present": 1}

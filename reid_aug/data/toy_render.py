@@ -18,15 +18,35 @@ from reid_aug.data.toy_cameras import CAMERAS, crop_scenes, develop
 from reid_aug.data.toy_people import BAG, HAIR, LOWER, SKIN, UPPER, Person
 from reid_aug.data.toy_raster import rasterise
 from reid_aug.pose.batch import PoseBatch
+from reid_aug.pose.parts import DENSEPOSE_PARTS
 from reid_aug.pose.skeleton import LEFT_EAR, LEFT_EYE, NOSE, RIGHT_EAR, RIGHT_EYE
 
 IMAGE_SIZE = (128, 64)
 _FINE = 2  # samples a pixel, each way
 _TAIL = next(index for index, solid in enumerate(SOLIDS) if solid[0] == "tail")
-_PART = torch.tensor([0, *(part for _, part, _, _ in SOLIDS)], dtype=torch.uint8)  # background first
-_MATERIAL = torch.tensor([[first, beyond] for _, _, first, beyond in SOLIDS])
+_MATERIAL = torch.tensor([[first, beyond] for _, first, beyond in SOLIDS])
+_LEFT_HEAD = DENSEPOSE_PARTS.index("left_head") + 1
 _PHOTO = torch.tensor([[*camera.light, camera.ambient, camera.diffuse, *camera.gain, camera.gamma, camera.saturation,
                         camera.noise] for camera in CAMERAS])  # fmt: skip
+
+
+def _part_of(name: str) -> tuple[int, int]:
+    """Index in a part map of a solid's front and its back, or of the right and the left of what belongs to the head.
+
+    A skirt, a coat's tail and bags count as torso.
+    """
+    if name in ("neck", "head", "hair"):
+        sides = "right_head", "left_head"
+    elif name in DENSEPOSE_PARTS:  # hands and feet have one index
+        sides = name, name
+    else:
+        limb = name if f"{name}_front" in DENSEPOSE_PARTS else "torso"
+        sides = f"{limb}_front", f"{limb}_back"
+    first, second = (DENSEPOSE_PARTS.index(side) + 1 for side in sides)
+    return first, second
+
+
+_PART = torch.tensor([_part_of(name) for name, _, _ in SOLIDS], dtype=torch.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +56,7 @@ class Drawing:
     Attributes:
         images: uint8 [B, 3, 128, 64], RGB.
         poses: the 18 joints; not visible where outside the image, or on the side of the face that is turned away.
-        parts: uint8 [B, 128, 64], index of the body part at each pixel: 0 background, i + 1 for pose.skeleton.PARTS[i].
+        parts: uint8 [B, 128, 64], index of the body part at each pixel: 0 background, i + 1 for DENSEPOSE_PARTS[i].
     """
 
     images: torch.Tensor
@@ -68,9 +88,8 @@ def draw_people(people: Sequence[Person], shots: Sequence[Shot]) -> Drawing:
     pixels = (points[..., :2] - origin[:, None]) * scale[:, None] - 0.5  # pixel k is centred on k
     limits = torch.tensor(IMAGE_SIZE[::-1])
     visible = shown & ((pixels >= 0) & (pixels <= limits - 1)).all(-1)
-    parts = _PART[hit.solid[:, ::_FINE, ::_FINE].long()]
     poses = PoseBatch(pixels * visible[..., None], visible, IMAGE_SIZE)
-    return Drawing((image * 255).round().to(torch.uint8), poses, parts)
+    return Drawing((image * 255).round().to(torch.uint8), poses, _parts(hit, made))
 
 
 def _stack(items: Sequence) -> SimpleNamespace:
@@ -127,6 +146,20 @@ def _average(painted: torch.Tensor, hit: SimpleNamespace) -> tuple[torch.Tensor,
     return canvas.view(-1, height, width, 4).permute(0, 3, 1, 2).contiguous().split([3, 1], 1)
 
 
+def _azimuth(hit, made) -> torch.Tensor:
+    """Where on the body each sample that shows a solid lies, [N] radians: 0 front, pi/2 the person's left."""
+    return torch.asin(hit.across) - made.azimuth.flatten().index_select(0, hit.image * len(SOLIDS) + hit.row)
+
+
+def _parts(hit, made) -> torch.Tensor:
+    """uint8 [B, H, W], the part at the first sample of each pixel."""
+    azimuth, sides = _azimuth(hit, made), _PART.index_select(0, hit.row)
+    far = torch.where(sides[:, 1] == _LEFT_HEAD, azimuth.sin() > 0, azimuth.cos() <= 0)
+    parts = torch.zeros(hit.solid.numel(), dtype=torch.uint8)
+    parts[hit.sample] = torch.where(far, sides[:, 1], sides[:, 0])
+    return parts.view(hit.solid.shape)[:, ::_FINE, ::_FINE].contiguous()
+
+
 def _paint(hit, made, person, shot, light, ambient, diffuse) -> torch.Tensor:
     """Colour [N, 3] of the samples that show a solid."""
     solid = hit.image * len(SOLIDS) + hit.row
@@ -136,7 +169,7 @@ def _paint(hit, made, person, shot, light, ambient, diffuse) -> torch.Tensor:
     material = _MATERIAL.flatten().index_select(0, 2 * hit.row + beyond)
     skirt = (hit.row == _TAIL) & (person.tail_upper < 0.5)[hit.image]
     material = torch.where(skirt, LOWER, material)
-    azimuth = torch.asin(hit.across) - of_solid(made.azimuth)  # on the body: 0 front, pi/2 the person's left
+    azimuth = _azimuth(hit, made)
     around = azimuth * of_solid(made.width[..., 1])
 
     of_material = hit.image * len(person.colours[0]) + material

@@ -60,11 +60,13 @@ class PairBatches:
         noise: the forward process, for the timesteps.
         device: where batches are assembled.
         process, processes: which of how many processes draws.
+        part_maps: whether the poses carry the part maps of their files.
         slots: of a denoiser that sees several images of a person at once. Each batch has 1 to ``slots`` targets and 1
             to as many sources as then fit; those beyond the pair are any images of the same person.
 
     Raises:
-        DataError: no pairs, or a pair names an image that is not among the samples or has no pose.
+        DataError: no pairs; a pair names an image that is not among the samples or has no pose, or no part map
+            though it is asked for.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class PairBatches:
         process: int = 0,
         processes: int = 1,
         slots: int | None = None,
+        part_maps: bool = False,
     ):
         if not pairs:
             raise DataError(
@@ -93,7 +96,8 @@ class PairBatches:
         self.names = used
         self.pairs = np.array([(rows[source], rows[target]) for source, target in pairs], np.int32)
         self.positions = np.array([positions[name] for name in used])
-        self.poses = PoseBatch.stack([samples.poses[name] for name in used]).to(device)
+        self.poses = PoseBatch.stack([samples.poses[name] for name in used], part_maps).to(device)
+        self.samples = samples
         self.images, self.config, self.noise, self.device = images, config, noise, device
         self.process, self.processes, self.slots = process, processes, slots
         pids = np.array([samples[position].pid for position in self.positions])
@@ -106,7 +110,9 @@ class PairBatches:
     def digest(self) -> str:
         """Of the images' names, their poses and the pairs, in order: what a run must find again to be resumed."""
         sha = hashlib.sha256("\n".join(self.names).encode())
-        for array in (self.pairs, self.poses.xy.cpu().numpy(), self.poses.visible.cpu().numpy()):
+        poses = self.poses.to("cpu")
+        arrays = [self.pairs, poses.xy.numpy(), poses.visible.numpy()]
+        for array in arrays if poses.parts is None else [*arrays, poses.parts.numpy()]:
             sha.update(np.ascontiguousarray(array).tobytes())
         return sha.hexdigest()[:16]
 
@@ -127,8 +133,8 @@ class PairBatches:
         sources, targets = source.shape[1], target.shape[1]
         condition = Condition(
             source=self._pixels(source, flip).unflatten(0, (count, sources)),
-            source_pose=_flipped(self.poses.at(source.flatten()), flip.repeat_interleave(sources)),
-            target_pose=_flipped(self.poses.at(target.flatten()), flip.repeat_interleave(targets)),
+            source_pose=self.poses.at(source.flatten()).mirrored_where(flip.repeat_interleave(sources)),
+            target_pose=self.poses.at(target.flatten()).mirrored_where(flip.repeat_interleave(targets)),
         )
         seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
         return PairBatch(
@@ -171,13 +177,3 @@ class PairBatches:
         if one.numel() * len(self.positions) > RESIDENT_BYTES:
             return None
         return self.images.batch(self.positions).to(self.device)
-
-
-def _flipped(poses: PoseBatch, flip: Tensor) -> PoseBatch:
-    """The poses, mirrored where ``flip`` [B] is true."""
-    mirrored = poses.mirrored()
-    return PoseBatch(
-        torch.where(flip[:, None, None], mirrored.xy, poses.xy),
-        torch.where(flip[:, None], mirrored.visible, poses.visible),
-        poses.image_size,
-    )

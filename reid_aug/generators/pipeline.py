@@ -142,8 +142,9 @@ class PosePipeline(DiffusionPipeline):
 
     def _request(self, source: Sources | None, source_pose: Poses | None, target_pose: Poses, seeds: Seeds) -> Request:
         """The checked call; person by person for a denoiser with slots, else image by image."""
-        slots = getattr(self.denoiser, "slots", None)
-        request = read_request(source, source_pose, target_pose, seeds, tuple(self.config.image_size), slots)
+        slots, part_maps = getattr(self.denoiser, "slots", None), getattr(self.denoiser, "reads_part_maps", False)
+        size = tuple(self.config.image_size)
+        request = read_request(source, source_pose, target_pose, seeds, size, slots, part_maps)
         return request.one_by_one() if slots is None else request
 
     def _encode(self, request: Request) -> Encoded:

@@ -1,7 +1,7 @@
 """PoCoLD: controllable person image synthesis with pose-constrained latent diffusion (Han et al., ICCV 2023).
 
 A UNet on latents that sees the target's body parts and looks into the source through sparse attention; in training,
-attention between different body parts is punished. Where the paper has DensePose's 24 parts, here ten parts are drawn
+attention between different body parts is punished. The parts are the paper's, DensePose's 24 from files, or ten drawn
 around the key points, left and right distinct. With ``warp_prior``, this package's option, the input also holds the
 part-wise warp of the source into the target pose with its coverage, dropped together with the source.
 """
@@ -22,10 +22,12 @@ from reid_aug.generators.autoencoder import Codec
 from reid_aug.generators.condition import Condition, Encoded
 from reid_aug.generators.unet import SourceUNet, all_kept
 from reid_aug.pose.batch import PoseBatch
-from reid_aug.pose.render import part_map
+from reid_aug.pose.parts import DENSEPOSE_PARTS
+from reid_aug.pose.render import part_map, read_part_map
 from reid_aug.pose.skeleton import PARTS
 
-LABELS = len(PARTS) + 1  # the background is one, as in DensePose
+# By ``part_maps``: what makes the map on a grid, and how many labels it has; the background is one, as in DensePose.
+PART_MAPS = {"keypoints": (part_map, len(PARTS) + 1), "files": (read_part_map, len(DENSEPOSE_PARTS) + 1)}
 
 
 class PocoldDenoiser(SourceUNet):
@@ -40,6 +42,7 @@ class PocoldDenoiser(SourceUNet):
         layers_per_level: int = 2,
         heads: int = 8,
         dropout: float = 0.0,
+        part_maps: str = "keypoints",
         attention_rows: int = 64,
         constraint_weight: float = 1.0,
         warp_prior: bool = False,
@@ -52,18 +55,24 @@ class PocoldDenoiser(SourceUNet):
             return PoseConstrainedAttention(channels[level], channels[level], heads, attention_rows)
 
         self.make_layers(
-            latent_channels, LABELS, latent_channels, channels, texture_levels, layers_per_level, dropout, warp_prior,
-            latent_std, noise, attention,
+            latent_channels, PART_MAPS[part_maps][1], latent_channels, channels, texture_levels, layers_per_level,
+            dropout, warp_prior, latent_std, noise, attention,
         )  # fmt: skip
+
+    @property
+    def reads_part_maps(self) -> bool:
+        """Whether poses must be stacked with the part maps of their files."""
+        return self.config.part_maps == "files"
 
     def encode(self, condition: Condition, codec: Codec) -> Encoded:
         """Everything that stays the same over the sampling steps: part maps, source tokens, the warp."""
         latents = codec.encode(condition.source.flatten(0, 1))
         grid = tuple(latents.shape[-2:])
-        source_parts = part_masks(condition.source_pose, grid)  # [B S, LABELS, h, w]
+        kind = self.config.part_maps
+        source_parts = part_masks(condition.source_pose, grid, kind)  # [B S, L, h, w]
         return all_kept(
             {
-                "pose": part_masks(condition.target_pose, grid),
+                "pose": part_masks(condition.target_pose, grid, kind),
                 "source_parts": source_parts.unflatten(0, condition.source.shape[:2]),
                 **self.encode_source(condition, latents, codec),
             }
@@ -109,23 +118,30 @@ class PocoldDenoiser(SourceUNet):
         return prediction, self.config.constraint_weight * both * torch.stack(penalties).sum(0)
 
 
-def part_masks(poses: PoseBatch, grid: tuple[int, int]) -> Tensor:
-    """The part map one-hot: float [B, LABELS, h, w], the background first."""
-    return functional.one_hot(part_map(poses, grid), LABELS).permute(0, 3, 1, 2).float()
+def part_masks(poses: PoseBatch, grid: tuple[int, int], kind: str) -> Tensor:
+    """The part map one-hot: float [B, L, h, w], the background first.
+
+    Args:
+        poses: B poses, with their part maps for ``kind`` "files".
+        grid: (height, width).
+        kind: one of PART_MAPS.
+    """
+    make, labels = PART_MAPS[kind]
+    return functional.one_hot(make(poses, grid), labels).permute(0, 3, 1, 2).float()
 
 
 def matching_parts(target: Tensor, source: Tensor, size: Sequence[int]) -> Tensor:
     """The constraint map C (Eq. 7): whether a target and a source position show the same part.
 
     Args:
-        target: one-hot parts [B, LABELS, h, w].
-        source: of S images, [B, S, LABELS, h, w].
+        target: one-hot parts [B, L, h, w].
+        source: of S images, [B, S, L, h, w].
         size: (height, width) of the level, which both are reduced to by the nearest neighbour.
 
     Returns:
         [B, N, S N] bool, N positions in rows.
     """
-    wanted = functional.interpolate(target, tuple(size), mode="nearest-exact").flatten(2)  # [B, LABELS, N]
+    wanted = functional.interpolate(target, tuple(size), mode="nearest-exact").flatten(2)  # [B, L, N]
     given = functional.interpolate(source.flatten(0, 1), tuple(size), mode="nearest-exact").flatten(2)
-    given = given.unflatten(0, source.shape[:2]).transpose(1, 2).flatten(2)  # [B, LABELS, S N]
+    given = given.unflatten(0, source.shape[:2]).transpose(1, 2).flatten(2)  # [B, L, S N]
     return (wanted.transpose(1, 2) @ given) > 0.5

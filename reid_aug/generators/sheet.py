@@ -42,5 +42,4 @@ class SampleSheet:
         return path
 
     def _poses(self, rows) -> list[Pose]:
-        poses = self.batches.poses.at(rows).to("cpu")
-        return [Pose(xy.numpy(), seen.numpy(), poses.image_size) for xy, seen in zip(poses.xy, poses.visible)]
+        return [self.batches.samples.poses[self.batches.names[row]] for row in rows]

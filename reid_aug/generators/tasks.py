@@ -105,6 +105,7 @@ def read_request(
     seeds: Seeds,
     size: tuple[int, int],
     slots: int | None,
+    part_maps: bool = False,
 ) -> Request:
     """Check the arguments of a call.
 
@@ -113,9 +114,11 @@ def read_request(
         size: (height, width) of the images.
         slots: how many images of a person, sources and targets together, the denoiser takes; None for any number of
             sources, and targets one by one.
+        part_maps: whether the denoiser needs the part maps that the poses' files have.
 
     Raises:
-        DataError: unequal numbers, images of another size, a pose outside its image, more images than there are slots.
+        DataError: unequal numbers, images of another size, a pose outside its image, more images than there are slots,
+            a pose without its part map where that is needed.
     """
     targets, per_person = _flat(target_pose, "target_pose")
     seeds, seeds_per_person = _flat(seeds, "seeds")
@@ -148,8 +151,8 @@ def read_request(
         )
     return Request(
         pixels.unflatten(0, (people, sources or 1)),
-        _read_poses(poses, size, "source_pose"),
-        _read_poses(targets, size, "target_pose"),
+        _read_poses(poses, size, "source_pose", part_maps),
+        _read_poses(targets, size, "target_pose", part_maps),
         tuple(seeds),
         source is not None,
         per_person is not None,
@@ -226,10 +229,10 @@ def _flat(values: Any, what: str) -> tuple[list, int | None]:
     return [item for value in values for item in value], lengths.pop()
 
 
-def _read_poses(poses: Sequence[Pose], size: tuple[int, int], what: str) -> PoseBatch:
+def _read_poses(poses: Sequence[Pose], size: tuple[int, int], what: str, part_maps: bool) -> PoseBatch:
     """The poses in images of ``size``, each with a visible joint inside."""
     try:
-        batch = PoseBatch.stack(poses)
+        batch = PoseBatch.stack(poses, part_maps)
     except DataError as error:
         raise DataError(f"{what}: {error}") from None
     height, width = batch.image_size

@@ -107,6 +107,7 @@ def train_generator(
     batches = PairBatches(
         samples, images, pairs, loop, config.noise, accelerator.device,
         accelerator.process_index, accelerator.num_processes, getattr(denoiser, "slots", None),
+        getattr(denoiser, "reads_part_maps", False),
     )  # fmt: skip
     pipe = PosePipeline(denoiser, codec, objective.scheduler, config.sampling.model_dump(), config.model.image_size)
     pipe.set_progress_bar_config(disable=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from reid_aug.errors import DataError
+from reid_aug.pose.parts import DENSEPOSE_MIRROR, read_part_maps
 from reid_aug.pose.skeleton import JOINTS, MIRROR, PARTS
 from reid_aug.records import Pose
 
@@ -21,19 +22,22 @@ class PoseBatch:
         xy: [B, K, 2] float32, x then y, pixels of ``image_size``; (0, 0) where not visible.
         visible: [B, K] bool.
         image_size: (height, width).
+        parts: [B, h, w] uint8, part maps from files in DensePose's numbering, in pixels of the images they were read
+            for whatever ``image_size`` is now; None where they were not asked for.
     """
 
     xy: torch.Tensor
     visible: torch.Tensor
     image_size: tuple[int, int]
+    parts: torch.Tensor | None = None
 
     @classmethod
-    def stack(cls, poses: Sequence[Pose]) -> PoseBatch:
-        """Put ``poses`` into one batch, on the CPU.
+    def stack(cls, poses: Sequence[Pose], part_maps: bool = False) -> PoseBatch:
+        """Put ``poses`` into one batch, on the CPU; with ``part_maps``, read their part maps from their files.
 
         Raises:
             DataError: no poses; a pose without the 18 joints, without any visible joint, with a coordinate that is
-                not a number, or of another image size than the first.
+                not a number, or of another image size than the first; no part map where it is asked for.
         """
         if not poses:
             raise DataError("poses: the list is empty. Pass at least one pose.")
@@ -42,19 +46,20 @@ class PoseBatch:
             _check(pose, index, size)
         visible = torch.from_numpy(np.stack([pose.visible for pose in poses]).astype(bool))
         xy = torch.from_numpy(np.stack([pose.xy for pose in poses]).astype(np.float32))
-        return cls(torch.where(visible[..., None], xy, 0.0), visible, size)
+        parts = read_part_maps(poses) if part_maps else None
+        return cls(torch.where(visible[..., None], xy, 0.0), visible, size, parts)
 
     def __len__(self) -> int:
         return len(self.xy)
 
     def to(self, device: torch.device | str) -> PoseBatch:
         """The same poses on ``device``."""
-        return replace(self, xy=self.xy.to(device), visible=self.visible.to(device))
+        return self._with_parts(lambda parts: parts.to(device), xy=self.xy.to(device), visible=self.visible.to(device))
 
     def at(self, indices: Sequence[int] | np.ndarray | torch.Tensor) -> PoseBatch:
         """The poses at ``indices``, in that order."""
         indices = torch.as_tensor(indices, device=self.xy.device)
-        return replace(self, xy=self.xy[indices], visible=self.visible[indices])
+        return self._with_parts(lambda parts: parts[indices], xy=self.xy[indices], visible=self.visible[indices])
 
     def scaled(self, size: tuple[int, int]) -> PoseBatch:
         """The poses in the same images resized to ``size`` (height, width)."""
@@ -63,11 +68,21 @@ class PoseBatch:
         return replace(self, xy=self._masked((self.xy + 0.5) * factor - 0.5), image_size=tuple(size))
 
     def mirrored(self) -> PoseBatch:
-        """The poses in the horizontally flipped images; left and right joints change places."""
+        """The poses in the horizontally flipped images; left and right joints and parts change places."""
         order = list(MIRROR)
         x, y = self.xy[:, order].unbind(-1)
-        swapped = replace(self, visible=self.visible[:, order])
+        index = torch.tensor(DENSEPOSE_MIRROR, dtype=torch.uint8, device=self.xy.device)
+        swapped = self._with_parts(lambda parts: index[parts.flip(-1).long()], visible=self.visible[:, order])
         return replace(swapped, xy=swapped._masked(torch.stack([self.image_size[1] - 1 - x, y], dim=-1)))
+
+    def mirrored_where(self, flip: torch.Tensor) -> PoseBatch:
+        """The poses, mirrored where ``flip`` [B] bool is true."""
+        other, each = self.mirrored(), flip[:, None, None]
+        return self._with_parts(
+            lambda parts: torch.where(each, other.parts, parts),
+            xy=torch.where(each, other.xy, self.xy),
+            visible=torch.where(flip[:, None], other.visible, self.visible),
+        )
 
     def bones(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The bone of each of the ten ``PARTS``: start [B, 10, 2], end [B, 10, 2], and whether it is visible [B, 10].
@@ -88,6 +103,10 @@ class PoseBatch:
         # A sum of products, not a matmul: autocast would compute that in bfloat16, which has no half pixels past 128.
         total = (weight[..., None] * self.xy[:, None]).sum(-2)
         return total / count.clamp(min=1.0)[..., None], count > 0
+
+    def _with_parts(self, change: Callable[[torch.Tensor], torch.Tensor], **changes: torch.Tensor) -> PoseBatch:
+        """A copy with ``changes``, and with the part maps changed by ``change`` where there are any."""
+        return replace(self, parts=None if self.parts is None else change(self.parts), **changes)
 
     def _masked(self, xy: torch.Tensor) -> torch.Tensor:
         return torch.where(self.visible[..., None], xy, 0.0)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import torch
+from torch.nn import functional
 
+from reid_aug.errors import DataError
 from reid_aug.pose.batch import PoseBatch
 from reid_aug.pose.skeleton import LIMBS, PART_HEIGHT, PARTS
 
@@ -59,13 +61,27 @@ def limb_image(poses: PoseBatch, size: tuple[int, int]) -> torch.Tensor:
 def part_map(poses: PoseBatch, size: tuple[int, int]) -> torch.Tensor:
     """Which of the ten ``PARTS`` each pixel shows; where capsules overlap, the part whose bone is relatively nearer.
 
-    The stand-in for DensePose's index map where only key points exist (the pose condition of PoCoLD).
+    The stand-in for DensePose's index map where only key points exist; :func:`read_part_map` takes that of a file.
 
     Returns:
         [B, h, w] int64: 0 background, i + 1 for PARTS[i].
     """
     distance, part = capsule_distance(poses, size).min(1)
     return torch.where(distance <= 1.0, part + 1, 0)
+
+
+def read_part_map(poses: PoseBatch, size: tuple[int, int]) -> torch.Tensor:
+    """The part maps that came from files, reduced to ``size`` by the nearest pixel.
+
+    Returns:
+        [B, h, w] int64: 0 background, i + 1 for DENSEPOSE_PARTS[i].
+
+    Raises:
+        DataError: the poses were put together without their part maps.
+    """
+    if poses.parts is None:
+        raise DataError("poses: no part maps, which model.part_maps=files asks for. Stack them with part_maps=True.")
+    return functional.interpolate(poses.parts[:, None].float(), size, mode="nearest-exact")[:, 0].long()
 
 
 def capsule_distance(poses: PoseBatch, size: tuple[int, int]) -> torch.Tensor:

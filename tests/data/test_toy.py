@@ -18,8 +18,12 @@ from reid_aug.data.toy_raster import rasterise
 from reid_aug.data.toy_render import _stack, draw_people
 from reid_aug.errors import ConfigError, OutputError
 from reid_aug.pose import skeleton
+from reid_aug.pose.parts import DENSEPOSE_PARTS
 from reid_aug.pose.skeleton import LEFT_EAR, LEFT_EYE, NECK, NOSE, PARTS, RIGHT_EAR, RIGHT_EYE
 from reid_aug.records import Samples
+
+COARSE = torch.tensor([0, 1, 1, 4, 6, 10, 8, 7, 9, 7, 9, 8, 10, 8, 10, 5, 3, 5, 3, 6, 4, 6, 4, 2, 2])
+"""DensePose's parts as those of ``PARTS``: hands count as lower arms, feet as lower legs."""
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +69,12 @@ def test_images_and_part_maps_have_one_size(market):
     for image in images[::10]:
         parts = Image.open((market.root / "parts" / image.parent.name / image.name).with_suffix(".png"))
         assert Image.open(image).size == parts.size == (64, 128)
-        assert np.asarray(parts).max() <= len(PARTS)
+        assert parts.mode == "L"
+        assert np.asarray(parts).max() <= len(DENSEPOSE_PARTS)
+    for sample in market.train:
+        assert market.train.poses[sample.name].part_file == market.root / "parts" / "bounding_box_train" / (
+            sample.path.stem + ".png"
+        )
 
 
 def test_numbers_of_images_are_unequal_and_about_twelve(tmp_path):
@@ -174,9 +183,9 @@ def test_right_is_the_persons_own(heading, sign):
         across = drawing.poses.xy[:, right, 0] - drawing.poses.xy[:, left, 0]
         assert (across * sign > 0).all(), (right, left)
     columns = torch.arange(64.0)
+    parts = COARSE[drawing.parts.long()]
     for right, left in ((3, 5), (4, 6), (8, 10)):
-        means = [((drawing.parts == part) * columns).sum((1, 2)) / (drawing.parts == part).sum((1, 2))
-                 for part in (right, left)]  # fmt: skip
+        means = [((parts == part) * columns).sum((1, 2)) / (parts == part).sum((1, 2)) for part in (right, left)]
         assert ((means[0] - means[1]) * sign > 0).all(), (right, left)
 
 
@@ -201,8 +210,26 @@ def test_joints_lie_on_their_parts():
         ends = [xy[:, list(group)].mean(1) for group in (part.start, part.end)]
         share = 0.9 if part.name == "head" else 0.5  # half way up the neck is the collar
         x, y = torch.lerp(ends[0], ends[1], share).round().long().unbind(1)
-        agreed.append((drawing.parts[torch.arange(16), y, x] == index).float().mean())
+        agreed.append((COARSE[drawing.parts.long()][torch.arange(16), y, x] == index).float().mean())
     assert min(agreed) >= 0.9, agreed
+
+
+@pytest.mark.parametrize(("heading", "seen"), [(0.0, "front"), (math.pi, "back")])
+def test_part_maps_tell_front_from_back_and_the_sides_of_the_head(heading, seen):
+    drawing = draw_people(
+        [person(seed, backpack=0.0, bag_side=0.0, tail=0.0) for seed in range(8)],
+        [standing(seed, heading) for seed in range(8)],
+    )
+    for name in ("torso", "right_upper_leg", "left_lower_leg", "right_upper_arm"):
+        front, back = (DENSEPOSE_PARTS.index(f"{name}_{side}") + 1 for side in ("front", "back"))
+        shown = (drawing.parts == front).sum() if seen == "front" else (drawing.parts == back).sum()
+        assert shown / ((drawing.parts == front) | (drawing.parts == back)).sum() > 0.95, name
+    columns = torch.arange(64.0)
+    right, left = (
+        ((drawing.parts == part) * columns).sum((1, 2)) / (drawing.parts == part).sum((1, 2))
+        for part in (DENSEPOSE_PARTS.index("right_head") + 1, DENSEPOSE_PARTS.index("left_head") + 1)
+    )
+    assert ((left - right) * (1 if seen == "front" else -1) > 0).all()
 
 
 def test_joints_outside_the_image_are_not_visible():

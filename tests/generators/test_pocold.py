@@ -1,19 +1,26 @@
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from generator_cases import SIZE, condition, config, training_set
+from PIL import Image
 from pydantic import ValidationError
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from reid_aug.config import GeneratorConfig, NoiseConfig, PocoldConfig, load_config
+from reid_aug.errors import DataError
 from reid_aug.generators.attention import PoseConstrainedAttention
 from reid_aug.generators.autoencoder import PixelCodec
+from reid_aug.generators.batches import PairBatches
 from reid_aug.generators.condition import Condition
 from reid_aug.generators.pipeline import load_generator
-from reid_aug.generators.pocold import LABELS, PocoldDenoiser, matching_parts, part_masks
+from reid_aug.generators.pocold import PocoldDenoiser, matching_parts, part_masks
 from reid_aug.generators.training import train_generator
+from reid_aug.pose.parts import DENSEPOSE_MIRROR
 from reid_aug.pose.render import part_map
+from reid_aug.records import Samples
 
 SMALL = {"image_size": SIZE, "codec": "pixels", "channels": (16, 32), "texture_levels": (0, 1), "layers_per_level": 1,
          "heads": 2, "attention_rows": 4}  # fmt: skip
@@ -124,8 +131,9 @@ def test_a_dropped_source_skips_the_attention():
 def test_matching_parts_compares_every_pair_of_positions():
     given = condition(sources=2)
     grid = (8, 4)
-    masks = part_masks(given.target_pose, grid), part_masks(given.source_pose, grid).unflatten(0, (2, 2))
-    assert masks[0].shape == (2, LABELS, 8, 4)
+    masks = [part_masks(poses, grid, "keypoints") for poses in (given.target_pose, given.source_pose)]
+    masks[1] = masks[1].unflatten(0, (2, 2))
+    assert masks[0].shape == (2, 11, 8, 4)
     found = matching_parts(*masks, grid)
     target, source = part_map(given.target_pose, grid), part_map(given.source_pose, grid).reshape(2, -1)
     for b in range(2):
@@ -195,6 +203,64 @@ def test_the_constraint_is_part_of_the_training_loss(tmp_path):
         )  # fmt: skip
         losses[weight] = seen[0]
     assert losses[1.0] > losses[0.0] + 0.01
+
+
+@pytest.fixture
+def mapped_set(tmp_path):
+    """The training set, every image with a part map in a file."""
+    samples, images, pairs = training_set()
+    rng = np.random.default_rng(0)
+    poses = {}
+    for sample in samples:
+        file = tmp_path / "parts" / f"{sample.path.stem}.png"
+        file.parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 25, SIZE, np.uint8)).save(file)
+        poses[sample.name] = replace(samples.poses[sample.name], part_file=file)
+    return Samples(samples, poses), images, pairs
+
+
+def test_part_maps_from_files_are_learned_from_and_asked_for(mapped_set, tmp_path):
+    samples, images, _ = mapped_set
+    given = settings(model={"part_maps": "files"}, training={"flip": 1.0})
+    pipe = train_generator(*mapped_set, given, tmp_path / "run")
+    assert (tmp_path / "run" / "samples" / "0000004.png").is_file()
+    pipe = load_generator(tmp_path / "run")
+    shake(pipe.denoiser)
+    assert pipe.denoiser.conv_in.in_channels == 16 + 25  # latents, parts
+    first, second = (samples.poses[samples[index].name] for index in (1, 2))
+    asked = {"source": images.batch([0]), "source_pose": [samples.poses[samples[0].name]], "seeds": [1]}
+    other = replace(first, part_file=second.part_file)
+    made = [pipe(**asked, target_pose=[pose], output_type="uint8").images for pose in (first, other)]
+    assert not torch.equal(*made), "the map has no effect"
+    first.part_file.unlink()
+    with pytest.raises(DataError, match=rf"target_pose: .*{first.part_file.name}: no such part map"):
+        pipe(**asked, target_pose=[first])
+    with pytest.raises(DataError, match=rf"{first.part_file.name}: no such part map, .*model\.part_maps=files"):
+        train_generator(*mapped_set, given, tmp_path / "again")
+
+
+def test_a_mirrored_batch_has_mirrored_maps(mapped_set):
+    plain, flipped = (
+        PairBatches(*mapped_set, config(training={"flip": flip}).training, NoiseConfig(), PixelCodec(),
+                    part_maps=True).at(0).condition
+        for flip in (0.0, 1.0)
+    )  # fmt: skip
+    for one, other in ((plain.target_pose, flipped.target_pose), (plain.source_pose, flipped.source_pose)):
+        swapped = torch.tensor(DENSEPOSE_MIRROR)[one.parts.flip(-1).long()]
+        assert torch.equal(other.parts.long(), swapped)
+        masks = part_masks(other, (8, 4), "files")
+        expected = part_masks(one, SIZE, "files")[:, list(DENSEPOSE_MIRROR)].flip(-1)
+        assert torch.equal(masks, expected[:, :, 2::4, 2::4])
+
+
+def test_other_maps_are_other_data(mapped_set):
+    arguments = config().training, NoiseConfig(), PixelCodec()
+    digests = [PairBatches(*mapped_set, *arguments, part_maps=asked).digest for asked in (False, True)]
+    name = sorted(mapped_set[0].poses)[0]
+    Image.fromarray(np.zeros(SIZE, np.uint8)).save(mapped_set[0].poses[name].part_file)
+    digests += [PairBatches(*mapped_set, *arguments, part_maps=asked).digest for asked in (False, True)]
+    assert digests[0] == digests[2]
+    assert len(set(digests)) == 3
 
 
 @pytest.mark.parametrize(
