@@ -8,8 +8,8 @@ dropped together with the source.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reid_aug.config import CfldConfig, NoiseConfig
-from reid_aug.errors import CheckpointError, ConfigError
 from reid_aug.generators.attention import HybridGranularityProcessor
-from reid_aug.generators.autoencoder import Codec, model_folder, plain_settings
+from reid_aug.generators.autoencoder import Codec, plain_settings
 from reid_aug.generators.condition import Condition, Encoded
-from reid_aug.generators.encoders import PyramidEncoder, norm_groups
+from reid_aug.generators.encoders import PyramidEncoder
 from reid_aug.generators.precondition import Precondition
+from reid_aug.generators.stable_diffusion import open_unet, unet_shape
 from reid_aug.generators.unet import all_kept
 from reid_aug.pose.render import heatmaps, limb_image
 from reid_aug.pose.skeleton import JOINTS
@@ -56,7 +56,7 @@ class AppearanceEncoder(nn.Module):
 
     def __init__(self, source_channels: int, width: int, layers: int):
         super().__init__()
-        heads = max(1, source_channels // 32)  # of width 32, as Swin's
+        heads = math.gcd(source_channels, max(1, source_channels // 32))  # of width 32 if that goes, as Swin's
         layer = nn.TransformerEncoderLayer(
             source_channels, heads, 4 * source_channels, dropout=0.0, batch_first=True, norm_first=True
         )
@@ -132,13 +132,14 @@ class CfldDenoiser(ModelMixin, ConfigMixin):
             CheckpointError: weights that are named cannot be loaded.
             ConfigError: a pretrained UNet for other latents than the codec's.
         """
-        trained = None if config.unet is None else open_unet(config.unet)
-        shape = from_scratch(config, codec.channels) if trained is None else plain_settings(trained.config)
-        if shape["in_channels"] != codec.channels:
-            raise ConfigError(
-                f"`model.unet` {config.unet!r} takes {shape['in_channels']} channels, the codec makes "
-                f"{codec.channels}. Set model.codec=vae and model.codec_weights to the VAE it was trained with."
-            )
+        trained = None if config.unet is None else open_unet(config.unet, codec)
+        if trained is not None:
+            shape = plain_settings(trained.config)
+        else:
+            shape = unet_shape(
+                codec.channels, codec.channels, config.channels, config.layers_per_level, config.heads,
+                config.prompt_channels,
+            )  # fmt: skip
         own = config.model_dump(
             include={
                 "encoder_size", "encoder_arguments", "queries", "decoder_blocks", "decoder_heads", "appearance_layers",
@@ -236,36 +237,3 @@ def freeze_all_but_up_prompts(unet: UNet2DConditionModel) -> None:
     for name, parameter in unet.named_parameters():
         trained = name.startswith("up_blocks.") and (".attn2.to_k." in name or ".attn2.to_v." in name)
         parameter.requires_grad_(trained)
-
-
-def from_scratch(config: CfldConfig, latent_channels: int) -> dict[str, Any]:
-    """Configuration of an untrained UNet in Stable Diffusion's shape: cross-attention on all levels but the last."""
-    attended = len(config.channels) - 1
-    return {
-        "in_channels": latent_channels,
-        "out_channels": latent_channels,
-        "block_out_channels": list(config.channels),
-        "down_block_types": ["CrossAttnDownBlock2D"] * attended + ["DownBlock2D"],
-        "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * attended,
-        "layers_per_block": config.layers_per_level,
-        "attention_head_dim": config.heads,  # diffusers' name for the number of heads
-        "cross_attention_dim": config.prompt_channels,
-        "norm_num_groups": min(norm_groups(width) for width in config.channels),
-    }
-
-
-def open_unet(weights: str) -> UNet2DConditionModel:
-    """A trained UNet: a diffusers folder, that of a whole pipeline with one in ``unet/``, or a name on the hub.
-
-    Raises:
-        CheckpointError: not there, not reachable, or damaged.
-    """
-    try:
-        place = model_folder(weights, "unet")
-        inside = None if Path(place).is_dir() else "unet"  # on the hub it is a part of the pipeline
-        return UNet2DConditionModel.from_pretrained(place, subfolder=inside, low_cpu_mem_usage=False)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(
-            f"`model.unet` {weights!r}: not loaded: {str(error).splitlines()[0]} Give a local folder of Stable "
-            "Diffusion 1.5 in diffusers' format, with unet/config.json and unet/diffusion_pytorch_model.safetensors."
-        ) from error

@@ -12,10 +12,11 @@ from reid_aug.config import CfldConfig, GeneratorConfig, NoiseConfig, load_confi
 from reid_aug.errors import CheckpointError, ConfigError
 from reid_aug.generators.attention import HybridGranularityProcessor
 from reid_aug.generators.autoencoder import PixelCodec, VaeCodec
-from reid_aug.generators.cfld import CfldDenoiser, from_scratch
+from reid_aug.generators.cfld import CfldDenoiser
 from reid_aug.generators.condition import Encoded
 from reid_aug.generators.encoders import PyramidEncoder
 from reid_aug.generators.pipeline import load_generator
+from reid_aug.generators.stable_diffusion import unet_shape
 from reid_aug.generators.training import train_generator
 
 SWIN = {"embed_dim": 16, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1], "window_size": 2}
@@ -202,7 +203,7 @@ def stable_diffusion(tmp_path):
     """A folder like Stable Diffusion's: a small UNet and a small VAE, with the configurations that go with them."""
     folder = tmp_path / "sd"
     torch.manual_seed(3)
-    UNet2DConditionModel.from_config(from_scratch(CfldConfig(**SMALL), 4)).save_pretrained(folder / "unet")
+    UNet2DConditionModel.from_config(unet_shape(4, 4, (16, 32, 32), 1, 2, 16)).save_pretrained(folder / "unet")
     AutoencoderTiny(
         encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8), num_encoder_blocks=(1, 1),
         num_decoder_blocks=(1, 1),
