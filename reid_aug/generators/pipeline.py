@@ -25,7 +25,17 @@ from reid_aug.errors import CheckpointError, ConfigError, DataError
 from reid_aug.generators import systems  # noqa: F401 - diffusers loads only classes whose modules are imported
 from reid_aug.generators.condition import Encoded
 from reid_aug.generators.guidance import GUIDANCE
-from reid_aug.generators.tasks import Blend, Poses, Request, Seeds, Sources, read_images, read_mask, read_request, slerp
+from reid_aug.generators.tasks import (
+    Blend,
+    Poses,
+    Reference,
+    Request,
+    Seeds,
+    Sources,
+    read_reference,
+    read_request,
+    slerp,
+)
 
 SHIPPED = Path(__file__).parents[1] / "weights"  # generators that come with the package, one folder each
 
@@ -81,7 +91,7 @@ class PosePipeline(DiffusionPipeline):
         seeds: Seeds,
         output_type: str = "pil",
         reference: Sources | None = None,
-        mask: Tensor | None = None,
+        mask: Tensor | str | None = None,
         blend: Blend | None = None,
         **settings: Any,
     ) -> PoseTransferOutput:
@@ -97,8 +107,9 @@ class PosePipeline(DiffusionPipeline):
                 each other.
             output_type: "pil", or "uint8" for a [B, 3, H, W] tensor on the CPU. Where target_pose holds lists, so do
                 the images: B lists of PIL images, or [B, T, 3, H, W].
-            reference, mask: masked appearance transfer. The reference (arranged as the images made) stays where the
-                mask, [H, W] or one for each image, in [0, 1], is 0.
+            reference, mask: masked appearance transfer. The reference (arranged as the images made) stays, pixel by
+                pixel, where the mask, [H, W] or one for each image, in [0, 1], is 0. "head", "upper", "lower" and
+                "person" are masks drawn around the target pose.
             blend: style interpolation with a second source. With a sampler that draws noise at every step, that noise
                 stays the first source's.
             **settings: ``sampler`` (any diffusers scheduler class), ``num_inference_steps``, ``guidance``,
@@ -114,14 +125,16 @@ class PosePipeline(DiffusionPipeline):
         if output_type not in ("pil", "uint8"):
             raise ConfigError(f"`output_type`: {output_type!r} is unknown. Use pil or uint8.")
         request = self._request(source, source_pose, target_pose, seeds)
+        kept = read_reference(reference, mask, request.target_pose, tuple(self.config.image_size))
         generators = [torch.Generator().manual_seed(seed) for seed in request.seeds]
         noise, encoded = self._noise(generators), self._encode(request)
         if blend is not None:
             noise, encoded = self._blend(blend, target_pose, seeds, request, noise, encoded)
         if not request.has_source:
             encoded = encoded.kept(True, False)
-        kept = self._reference(reference, mask, len(noise))
         images = self._decode(self._sample(encoded, noise, generators, sampling, kept))
+        if kept is not None:
+            images = kept.around(images)
         pictures = images
         if output_type == "pil":
             pictures = [Image.fromarray(image) for image in images.permute(0, 2, 3, 1).numpy()]
@@ -173,20 +186,11 @@ class PosePipeline(DiffusionPipeline):
         by_condition = amounts.repeat_interleave(request.people // len(amounts))
         return slerp(noise, second_noise, by_image), encoded.lerp(self._encode(second), by_condition)
 
-    def _reference(self, reference: Sources | None, mask: Tensor | None, count: int) -> tuple[Tensor, Tensor] | None:
-        """The latents that shine through, [N, C, h, w], and the mask on their grid, [N, 1, h, w]."""
-        if (reference is None) != (mask is None):
-            raise DataError("reference, mask: one given without the other. Masked appearance transfer needs both.")
-        if reference is None:
-            return None
-        size = tuple(self.config.image_size)
-        pixels, _ = read_images(reference, size, "reference")
-        if len(pixels) != count:
-            raise DataError(f"reference: {len(pixels)} images for the {count} that are made. Give each its own.")
-        pixels = pixels.to(self.device, self.denoiser.dtype) / 127.5 - 1
+    def _latents(self, kept: Reference) -> tuple[Tensor, Tensor]:
+        """What stays, [N, C, h, w] in the codec's space, and the mask on its grid, [N, 1, h, w]."""
+        pixels = kept.pixels.to(self.device, self.denoiser.dtype) / 127.5 - 1
         latents = self.codec.encode(pixels)
-        mask = functional.adaptive_avg_pool2d(read_mask(mask, count, size), latents.shape[-2:])
-        return latents, mask.to(latents)
+        return latents, functional.adaptive_avg_pool2d(kept.mask, latents.shape[-2:]).to(latents)
 
     def _sample(
         self,
@@ -194,7 +198,7 @@ class PosePipeline(DiffusionPipeline):
         noise: Tensor,
         generators: Sequence[torch.Generator],
         sampling: SamplingConfig,
-        kept: tuple[Tensor, Tensor] | None,
+        kept: Reference | None,
     ) -> Tensor:
         """The reverse process; all guidance branches go through the denoiser as one batch."""
         channels = self.codec.channels
@@ -215,10 +219,11 @@ class PosePipeline(DiffusionPipeline):
         extra = {"generator": list(generators)} if takes_generator else {}
         takes_variance = getattr(scheduler.config, "variance_type", "") == "learned_range"
         latents = noise * scheduler.init_noise_sigma
+        staying, mask = (None, None) if kept is None else self._latents(kept)
         for timestep in self.progress_bar(scheduler.timesteps):
             if kept is not None:  # y_t = m y_t + (1 - m) yref_t
-                reference = scheduler.add_noise(kept[0], noise, timestep.expand(len(noise)))
-                latents = torch.lerp(reference, latents, kept[1])
+                reference = scheduler.add_noise(staying, noise, timestep.expand(len(noise)))
+                latents = torch.lerp(reference, latents, mask)
             inputs = scheduler.scale_model_input(latents, timestep)
             inputs = inputs.repeat(len(distinct), 1, 1, 1)
             steps = timestep.long().expand(len(inputs))  # Euler's are whole numbers in float
@@ -228,7 +233,7 @@ class PosePipeline(DiffusionPipeline):
             if takes_variance:
                 prediction = torch.cat([prediction, outputs[-1][:, channels:]], 1)
             latents = scheduler.step(prediction, timestep, latents, **extra).prev_sample
-        return latents if kept is None else torch.lerp(kept[0], latents, kept[1])
+        return latents
 
     def _decode(self, latents: Tensor) -> Tensor:
         """uint8 [N, 3, H, W] on the CPU."""

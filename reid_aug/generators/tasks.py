@@ -18,11 +18,16 @@ from torch import Tensor
 from reid_aug.errors import DataError
 from reid_aug.generators.condition import Condition
 from reid_aug.pose.batch import PoseBatch
+from reid_aug.pose.render import part_map
+from reid_aug.pose.skeleton import PARTS
 from reid_aug.records import Pose
 
 Sources = Tensor | Sequence[Image.Image] | Sequence[Sequence[Image.Image]]
 Poses = Sequence[Pose] | Sequence[Sequence[Pose]]
 Seeds = Sequence[int] | Sequence[Sequence[int]]
+
+REGIONS = {"head": ("head",), "upper": ("torso", "_arm"), "lower": ("_leg",), "person": ("",)}
+"""What a mask may be called instead of drawn: the ends of the names of the parts that it covers."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,23 @@ class Blend:
                 f"blend.amount: {self.amount}. Give one number from 0 to 1, or one for each of {people} people."
             )
         return amounts.expand(people)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Masked appearance transfer: what stays of the images made, and where.
+
+    Attributes:
+        pixels: uint8 [N, 3, H, W].
+        mask: float32 [N, 1, H, W] in [0, 1]; 0 where the reference stays.
+    """
+
+    pixels: Tensor
+    mask: Tensor
+
+    def around(self, made: Tensor) -> Tensor:
+        """The images made, uint8 [N, 3, H, W], with the reference's own pixels where it stays."""
+        return torch.lerp(self.pixels.float(), made.float(), self.mask).round().to(torch.uint8)
 
 
 @dataclass(frozen=True)
@@ -179,22 +201,44 @@ def read_images(images: Sources, size: tuple[int, int], what: str) -> tuple[Tens
     return torch.stack(pixels) if pixels else torch.empty(0, 3, *size, dtype=torch.uint8), per_person
 
 
-def read_mask(mask: Any, count: int, size: tuple[int, int]) -> Tensor:
-    """A mask as float32 [count, 1, H, W] in [0, 1].
+def read_reference(reference: Sources | None, mask: Any, poses: PoseBatch, size: tuple[int, int]) -> Reference | None:
+    """Check the reference and mask of a call that makes one image for each of ``poses``; None where it has neither.
 
     Raises:
-        DataError: of another size, or with values outside 0..1.
+        DataError: one without the other, not one reference for each image, a mask of another size or not in 0..1, an
+            unknown region.
     """
+    if (reference is None) != (mask is None):
+        raise DataError("reference, mask: one given without the other. Masked appearance transfer needs both.")
+    if reference is None:
+        return None
+    pixels, _ = read_images(reference, size, "reference")
+    if len(pixels) != len(poses):
+        raise DataError(f"reference: {len(pixels)} images for the {len(poses)} that are made. Give each its own.")
+    if isinstance(mask, str):
+        return Reference(pixels, region_mask(poses, mask, size))
     mask = torch.as_tensor(mask)
-    if tuple(mask.shape[-2:]) != size or mask.ndim not in (2, 3, 4) or mask.shape[:-2].numel() not in (1, count):
+    if tuple(mask.shape[-2:]) != size or mask.ndim not in (2, 3, 4) or mask.shape[:-2].numel() not in (1, len(poses)):
         raise DataError(
-            f"mask: {tuple(mask.shape)}, expected ({size[0]}, {size[1]}), or one such mask for each of {count} images. "
-            "Resize it."
+            f"mask: {tuple(mask.shape)}, expected ({size[0]}, {size[1]}), or one such mask for each of {len(poses)} "
+            "images. Resize it."
         )
     mask = mask.float().reshape(-1, 1, *size)
     if not ((mask >= 0) & (mask <= 1)).all():
         raise DataError("mask: values outside 0..1. Give 1 where the image is to be made, 0 where the reference stays.")
-    return mask.expand(count, -1, -1, -1)
+    return Reference(pixels, mask.expand(len(poses), -1, -1, -1))
+
+
+def region_mask(poses: PoseBatch, region: str, size: tuple[int, int]) -> Tensor:
+    """Float32 [B, 1, H, W], 1 on the parts of the body that :data:`REGIONS` has under ``region``.
+
+    Raises:
+        DataError: there is no such region.
+    """
+    if region not in REGIONS:
+        raise DataError(f"mask: {region!r} is no region of the body. Use {', '.join(REGIONS)}, or give a mask.")
+    numbers = torch.tensor([1 + index for index, part in enumerate(PARTS) if part.name.endswith(REGIONS[region])])
+    return torch.isin(part_map(poses, size), numbers)[:, None].float()
 
 
 def slerp(first: Tensor, second: Tensor, amount: Tensor) -> Tensor:

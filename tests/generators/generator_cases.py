@@ -51,6 +51,25 @@ def config(**sections) -> GeneratorConfig:
     return build_config(GeneratorConfig, {key: {**values[key], **sections.get(key, {})} for key in values})
 
 
+SYSTEMS = {
+    "pidm": {"texture_levels": (0, 1), "dropout": 0.0, "learned_variance": False},
+    "pocold": {"texture_levels": (0, 1), "heads": 2, "attention_rows": 8},
+    "cfld": {
+        "heads": 2, "prompt_channels": 16, "encoder": "swin_tiny_patch4_window7_224", "encoder_size": (64, 32),
+        "encoder_arguments": {"embed_dim": 16, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1], "window_size": 2},
+        "queries": 3, "decoder_blocks": 1, "decoder_heads": 2, "appearance_layers": 1,
+    },
+    "imagpose": {"heads": 2, "context_channels": 16},
+}  # fmt: skip
+
+
+def system_pipe(name: str) -> PosePipeline:
+    """An untrained generator of one of the four systems, sampled by cumulative guidance."""
+    shared = {"image_size": SIZE, "codec": "patch_pca", "channels": (16, 32), "layers_per_level": 1}
+    model = {"system": name, **shared, "warp_prior": True, "precondition": True, **SYSTEMS[name]}
+    return untrained_pipe(build_config(GeneratorConfig, {**config().model_dump(exclude={"model"}), "model": model}))
+
+
 def untrained_pipe(settings: GeneratorConfig | None = None) -> PosePipeline:
     """An untrained generator whose zero-initialised layers are random, so that every input matters."""
     settings = config() if settings is None else settings

@@ -158,30 +158,6 @@ def test_three_poses_in_one_call_see_each_other(pipe):
     assert difference(other[1], made[1]) <= 1
 
 
-def test_a_source_given_twice_is_the_source(pipe):
-    plain = inputs()
-    twice = {
-        **plain,
-        "source": plain["source"][:, None].repeat(1, 2, 1, 1, 1),
-        "source_pose": [[given, given] for given in plain["source_pose"]],
-    }
-    assert difference(pipe(**twice).images, pipe(**plain).images) <= 1
-
-
-def test_tasks(pipe):
-    """Pose only (of four poses, too), a mask and a blend go the same way as with every system."""
-    plain, other, rng = inputs(), inputs(seed=1), np.random.default_rng(0)
-    alone = pipe(**{**plain, "source": None, "source_pose": None}).images
-    none = pipe(**other | {"target_pose": plain["target_pose"], "seeds": plain["seeds"]}, guidance="cumulative",
-                guidance_scale={"pose": 2.0, "source": 0.0}).images  # fmt: skip
-    assert difference(alone, none) <= 1
-    four = pipe(None, None, [[pose(rng) for _ in range(4)]], [[1, 2, 3, 4]], "uint8").images
-    assert four.shape == (1, 4, 3, *SIZE)
-    reference = pipe(**plain, reference=other["source"], mask=torch.zeros(SIZE)).images
-    coded = pipe.codec.decode(pipe.codec.encode(other["source"].float() / 127.5 - 1)) * 127.5 + 127.5
-    assert difference(reference, coded.round().to(torch.uint8)) <= 1
-
-
 @pytest.mark.parametrize(("sources", "targets"), [(1, 4), (2, 3), (4, 1)])
 def test_more_images_than_the_canvas_holds(pipe, sources, targets):
     rng = np.random.default_rng(0)
