@@ -19,6 +19,8 @@ import yaml
 
 from reid_aug.cli import app, main
 from reid_aug.data.keypoints import HEADER
+from reid_aug.data.market1501 import load_market1501
+from reid_aug.data.pairs import sample_pairs, write_pairs
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ COMMANDS = leaves(typer.main.get_command(app))
 def test_the_commands():
     assert {
         "demo", "data toy", "data check", "pose extract", "train-generator", "generate", "filter", "train-reid",
-        "evaluate reid", "sweep", "report", "bench reid", "bench pose",
+        "evaluate reid", "evaluate generator", "sweep", "report", "bench reid", "bench pose",
     } <= set(COMMANDS)  # fmt: skip
 
 
@@ -150,6 +152,16 @@ def test_every_command_after_the_other(call, files, tmp_path):
 
     scored = done("evaluate", "reid", runs / "mixed", "--data", data, "--rerank")
     assert "Rank-1" in scored and "cosine" in scored and "re-ranked" in scored
+
+    score = ("evaluate", "generator", runs / "pidm", "--data", data, "--out", runs / "scores.jsonl")
+    said = done(*score, "--count", 3, "--steps", 1, "--seed", 7, "--judge", runs / "standard")
+    assert "mask-SSIM" in said and "left out" in said and "--pose-model" in said and "identity" not in said
+    pairs = tmp_path / "pairs.csv"
+    write_pairs(pairs, sample_pairs(load_market1501(data).gallery, 3, seed=7))
+    done("evaluate", "generator", "warp", "--data", data, "--pairs", pairs, "--out", runs / "scores.jsonl")
+    first, second = [json.loads(line) for line in (runs / "scores.jsonl").read_text().splitlines()]
+    assert (first["steps"], first["judge"], second["rank1"]) == (1, str(runs / "standard"), None)
+    assert first["pairs_digest"] == second["pairs_digest"]
 
     said = done("sweep", files["study"], "--data", data, "--out", runs / "study", "--minutes", 0)
     assert "(0 cells)" in said
@@ -299,6 +311,17 @@ def test_a_schedule_needs_its_store(call, files, toy_root, tmp_path):
     train = ("train-reid", files["reid"], "--data", toy_root, "--out", tmp_path / "out")
     assert_refused(call(*train, "--schedule", "concat"), "no store is given")
     assert_refused(call(*train, "--store", tmp_path), "is not a generated set")
+
+
+def test_a_generator_is_not_scored_without_what_it_takes(call, toy_root, tmp_path):
+    score = ("evaluate", "generator", "warp", "--data", toy_root)
+    (tmp_path / "pairs.csv").write_text("from,to\nnobody.jpg,nobody2.jpg\n")
+    assert_refused(call(*score, "--pairs", tmp_path / "pairs.csv"), "pairs.csv, line 2", "nobody.jpg")
+    keypoints = toy_root / "market-annotation-train.csv"
+    assert_refused(call(*score, "--keypoints", keypoints), "pairs: none of the", "key points of these images")
+    assert_refused(call(*score, "--steps", 3), "`steps` is given. Leave it out")
+    for option, name in (("--lpips-weights", "alexnet"), ("--fid-weights", "inception"), ("--judge", "reid_config")):
+        assert_refused(call(*score, option, tmp_path / "none"), str(tmp_path / "none"), name)
 
 
 def test_pose_extract_without_rtmlib_and_over_a_file(call, toy_root, tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from reid_aug.errors import ReidAugError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Pose-guided diffusion augmentation for re-ID.")
 data_app = typer.Typer(no_args_is_help=True, help="Make and check data sets.")
-evaluate_app = typer.Typer(no_args_is_help=True, help="Score a re-ID model.")
+evaluate_app = typer.Typer(no_args_is_help=True, help="Score a re-ID model, or a generator.")
 pose_app = typer.Typer(no_args_is_help=True, help="Find key points.")
 bench_app = typer.Typer(no_args_is_help=True, help="Measure speed against a named alternative, in one run.")
 app.add_typer(data_app, name="data")

@@ -1,4 +1,4 @@
-"""Commands that train and score a re-ID model."""
+"""The command that trains a re-ID model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from reid_aug.cli.app import app, evaluate_app, say
+from reid_aug.cli.app import app, say
 from reid_aug.cli.options import (
     Data,
     Fraction,
@@ -15,7 +15,6 @@ from reid_aug.cli.options import (
     Settings,
     SkipBad,
     TrainingSeed,
-    open_market,
     open_subset,
     overrides_of,
 )
@@ -58,26 +57,3 @@ def train_reid_command(
     if trained.holdout is not None:
         say(f"held-out identities: {trained.holdout}")
     say(f"re-ID model: {out}   score it: reid-aug evaluate reid {out} --data {data}")
-
-
-@evaluate_app.command("reid")
-def evaluate_reid(
-    model: Annotated[Path, typer.Argument(help="Re-ID model folder.")],
-    data: Data,
-    rerank: Annotated[bool, typer.Option("--rerank", help="Also score with k-reciprocal re-ranking.")] = False,
-    skip_bad: SkipBad = False,
-) -> None:
-    """Rank-1, 5, 10, mAP and mINP on query and gallery.
-
-    Example: reid-aug evaluate reid runs/standard --data data/market
-    """
-    from reid_aug.reid.model import load_model
-    from reid_aug.study.recipe import Evaluation
-    from reid_aug.study.tables import scores_table
-
-    loaded = load_model(model)
-    evaluation = Evaluation(open_market(data, None, skip_bad), loaded.config.image_size)
-    rows = {"cosine": evaluation.scores(loaded)}
-    if rerank:
-        rows["re-ranked"] = evaluation.reranked_scores(loaded)
-    say(scores_table(rows))

@@ -1,0 +1,110 @@
+"""Commands that score a re-ID model, and a generator."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from reid_aug.cli.app import evaluate_app, say
+from reid_aug.cli.options import Data, Keypoints, SkipBad, open_market
+
+if TYPE_CHECKING:
+    from reid_aug.data.market1501 import Market1501
+
+
+@evaluate_app.command("reid")
+def evaluate_reid(
+    model: Annotated[Path, typer.Argument(help="Re-ID model folder.")],
+    data: Data,
+    rerank: Annotated[bool, typer.Option("--rerank", help="Also score with k-reciprocal re-ranking.")] = False,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Rank-1, 5, 10, mAP and mINP on query and gallery.
+
+    Example: reid-aug evaluate reid runs/standard --data data/market
+    """
+    from reid_aug.reid.model import load_model
+    from reid_aug.study.recipe import Evaluation
+    from reid_aug.study.tables import scores_table
+
+    loaded = load_model(model)
+    evaluation = Evaluation(open_market(data, None, skip_bad), loaded.config.image_size)
+    rows = {"cosine": evaluation.scores(loaded)}
+    if rerank:
+        rows["re-ranked"] = evaluation.reranked_scores(loaded)
+    say(scores_table(rows))
+
+
+@evaluate_app.command("generator")
+def evaluate_generator_command(
+    generator: Annotated[str, typer.Argument(help="Generator folder, pidm_toy, warp or copies.")],
+    data: Data,
+    keypoints: Keypoints = None,
+    pairs: Annotated[Path | None, typer.Option(help="CSV of from,to test pairs; by default some are drawn.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Pairs of gallery images to draw where no CSV is given.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the drawn pairs and of the images.")] = 0,
+    steps: Annotated[int | None, typer.Option(help="Sampling steps; the generator's own by default.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="Any diffusers scheduler class.")] = None,
+    judge: Annotated[Path | None, typer.Option(help="Re-ID model folder, for the identity measure.")] = None,
+    pose_model: Annotated[Path | None, typer.Option(help="RTMPose model as ONNX, for the pose measure.")] = None,
+    lpips_weights: Annotated[Path | None, typer.Option(help="File of torchvision's AlexNet, or its folder.")] = None,
+    fid_weights: Annotated[Path | None, typer.Option(help="File of torch-fidelity's Inception, or its folder.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 64,
+    out: Annotated[Path | None, typer.Option(dir_okay=False, help="JSON-lines file to add the scores to.")] = None,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Image quality, identity and pose of generated images of test people, against the real ones.
+
+    Example: reid-aug evaluate generator runs/pidm --data data/market --judge runs/standard --out runs/generators.jsonl
+    """
+    import torch
+
+    from reid_aug.metrics.fid import load_inception
+    from reid_aug.metrics.image import Lpips
+    from reid_aug.pose.estimate import estimate_poses
+    from reid_aug.progress import Bars
+    from reid_aug.reid.model import load_model
+    from reid_aug.study.evaluate_generator import evaluate_generator
+    from reid_aug.study.recipe import open_augmenter
+    from reid_aug.study.tables import generator_table
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    networks = {
+        "judge": None if judge is None else load_model(judge).to(device),
+        "estimate": None if pose_model is None else partial(estimate_poses, model_file=pose_model),
+        "lpips": None if lpips_weights is None else Lpips(lpips_weights, device=device),
+        "inception": None if fid_weights is None else load_inception(fid_weights, device),
+    }
+    market = open_market(data, keypoints, skip_bad)
+    with Bars() as bars:
+        scores = evaluate_generator(
+            open_augmenter(generator),
+            market,
+            _test_pairs(market, pairs, count, seed),
+            name=generator,
+            seed=seed,
+            sampling={key: value for key, value in {"steps": steps, "sampler": sampler}.items() if value is not None},
+            batch_size=batch_size,
+            judge_name=str(judge),
+            progress=bars,
+            **networks,
+        )
+    say(generator_table([scores]))
+    needed = ("identity (--judge)", "pose (--pose-model)", "LPIPS (--lpips-weights)", "FID (--fid-weights)")
+    left_out = [measure for measure, network in zip(needed, networks.values(), strict=True) if network is None]
+    if left_out:
+        say(f"left out, for want of a network: {', '.join(left_out)}")
+    if out is not None:
+        scores.append_to(out)
+        say(f"line added to {out}")
+
+
+def _test_pairs(market: Market1501, csv: Path | None, count: int, seed: int) -> list[tuple[str, str]]:
+    from reid_aug.data.pairs import read_pairs, sample_pairs
+
+    if csv is not None:
+        return read_pairs(csv, market.gallery + market.query)
+    return sample_pairs(market.gallery, count, seed)
