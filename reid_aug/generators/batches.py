@@ -7,7 +7,7 @@ draws its own share.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,12 +17,12 @@ from torch import Tensor
 
 from reid_aug.config import GeneratorTrainingConfig, NoiseConfig
 from reid_aug.errors import DataError
+from reid_aug.generators.autoencoder import Codec
 from reid_aug.generators.condition import Condition
+from reid_aug.generators.latents import TrainingImages
 from reid_aug.generators.objective import draw_timesteps
 from reid_aug.pose.batch import PoseBatch
 from reid_aug.records import ImageSource, Samples
-
-RESIDENT_BYTES = 8 * 2**30  # a training set up to this size is kept on the accelerator as uint8
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class PairBatch:
     """One training batch.
 
     Attributes:
-        target: [B, 3, H, W] in [-1, 1]; [B T, 3, H, W] for a denoiser that makes T images of a person at once.
-        condition: source images and poses, target poses.
+        target: latents [B, C, h, w]; [B T, C, h, w] for a denoiser that makes T images of a person at once.
+        condition: source images with their latents, source and target poses.
         keep_pose, keep_source: [B] bool; what the sample's condition keeps.
         timestep: as many int64 as targets, those of a person alike.
         generator: random state of this batch, on its device, for the noise.
@@ -58,7 +58,7 @@ class PairBatches:
             the size: its pairs, then for each of them the source and itself, so that the mean loss is that of
             Eq. 6 of CFLD, ``L_mse + L_rec``, halved.
         noise: the forward process, for the timesteps.
-        device: where batches are assembled.
+        codec: to the space that is diffused, on the device that batches are wanted on.
         process, processes: which of how many processes draws.
         part_maps: whether the poses carry the part maps of their files.
         slots: of a denoiser that sees several images of a person at once. Each batch has 1 to ``slots`` targets and 1
@@ -76,7 +76,7 @@ class PairBatches:
         pairs: Sequence[tuple[str, str]],
         config: GeneratorTrainingConfig,
         noise: NoiseConfig,
-        device: torch.device,
+        codec: Codec,
         process: int = 0,
         processes: int = 1,
         slots: int | None = None,
@@ -96,15 +96,23 @@ class PairBatches:
         self.names = used
         self.pairs = np.array([(rows[source], rows[target]) for source, target in pairs], np.int32)
         self.positions = np.array([positions[name] for name in used])
-        self.poses = PoseBatch.stack([samples.poses[name] for name in used], part_maps).to(device)
+        self.poses = PoseBatch.stack([samples.poses[name] for name in used], part_maps).to(codec.device)
         self.samples = samples
-        self.images, self.config, self.noise, self.device = images, config, noise, device
+        self.images, self.config, self.noise, self.device = images, config, noise, codec.device
+        self.encoded = TrainingImages(images, self.positions, used, codec)
         self.process, self.processes, self.slots = process, processes, slots
         pids = np.array([samples[position].pid for position in self.positions])
         self.by_person = np.argsort(pids, kind="stable")  # rows, those of a person next to each other
         _, person, count = np.unique(pids, return_inverse=True, return_counts=True)
         self.first, self.count = np.searchsorted(pids[self.by_person], pids), count[person]
-        self.resident = self._resident()
+
+    def encode_images(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Encode every image once, here and now, so that no batch has to.
+
+        Args:
+            progress: called with (images encoded, of how many).
+        """
+        self.encoded.encode_all(mirrored=self.config.flip > 0, progress=progress)
 
     @cached_property
     def digest(self) -> str:
@@ -131,14 +139,17 @@ class PairBatches:
         timestep = torch.from_numpy(draw_timesteps(self.noise, count, rng)).to(self.device)
         source, target = self._views(chosen, rng)
         sources, targets = source.shape[1], target.shape[1]
+        rows, flips = source.flatten(), flip.repeat_interleave(sources)
+        wanted, wanted_flips = target.flatten(), flip.repeat_interleave(targets)
         condition = Condition(
-            source=self._pixels(source, flip).unflatten(0, (count, sources)),
-            source_pose=self.poses.at(source.flatten()).mirrored_where(flip.repeat_interleave(sources)),
-            target_pose=self.poses.at(target.flatten()).mirrored_where(flip.repeat_interleave(targets)),
+            source=self.encoded.pixels(rows, flips).unflatten(0, (count, sources)),
+            source_pose=self.poses.at(rows).mirrored_where(flips),
+            target_pose=self.poses.at(wanted).mirrored_where(wanted_flips),
+            latents=self.encoded.latents(rows, flips).unflatten(0, (count, sources)),
         )
         seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
         return PairBatch(
-            target=self._pixels(target, flip),
+            target=self.encoded.latents(wanted, wanted_flips),
             condition=condition,
             keep_pose=torch.from_numpy((dropped != 0) & (dropped != 2)).to(self.device),
             keep_source=torch.from_numpy((dropped != 1) & (dropped != 2)).to(self.device),
@@ -157,23 +168,3 @@ class PairBatches:
         drawn = rng.random((len(chosen), sources + targets - 2)) * self.count[source]
         others = self.by_person[self.first[source] + drawn.astype(np.int64)]
         return np.hstack([source, others[:, : sources - 1]]), np.hstack([target, others[:, sources - 1 :]])
-
-    def _pixels(self, rows: np.ndarray, flip: Tensor) -> Tensor:
-        """Float images [B N, 3, H, W] of rows [B, N], flipped where ``flip`` [B] is true."""
-        flip = flip.repeat_interleave(rows.shape[1])
-        rows = rows.flatten()
-        if self.resident is None:
-            pixels = self.images.batch(self.positions[rows]).to(self.device)
-        else:
-            pixels = self.resident[torch.from_numpy(rows).to(self.device).long()]
-        pixels = pixels.float() / 127.5 - 1
-        return torch.where(flip[:, None, None, None], pixels.flip(-1), pixels)
-
-    def _resident(self) -> Tensor | None:
-        """All images of the pairs on the accelerator; None on the CPU, where ``images`` already holds them."""
-        if self.device.type == "cpu":
-            return None
-        one = self.images.batch(self.positions[:1])
-        if one.numel() * len(self.positions) > RESIDENT_BYTES:
-            return None
-        return self.images.batch(self.positions).to(self.device)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 
 from reid_aug.pose.batch import PoseBatch
+
+if TYPE_CHECKING:
+    from reid_aug.generators.autoencoder import Codec
 
 
 @dataclass(frozen=True)
@@ -19,11 +23,17 @@ class Condition:
         source_pose: B x S poses, those of one person next to each other.
         target_pose: B poses; B x T for a denoiser that makes T images of a person at once, those of one person next
             to each other.
+        latents: [B, S, C, h, w], the source images in the codec's space where they have been encoded already.
     """
 
     source: torch.Tensor
     source_pose: PoseBatch
     target_pose: PoseBatch
+    latents: torch.Tensor | None = None
+
+    def encoded_source(self, codec: Codec) -> torch.Tensor:
+        """The source images in the codec's space, [B S, C, h, w]."""
+        return codec.encode(self.source.flatten(0, 1)) if self.latents is None else self.latents.flatten(0, 1)
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ class PidmDenoiser(SourceUNet):
 
     def encode(self, condition: Condition, codec: Codec) -> Encoded:
         """Everything that stays the same over the sampling steps: pose maps, source tokens, the warp."""
-        latents = codec.encode(condition.source.flatten(0, 1))
+        latents = condition.encoded_source(codec)
         grid = latents.shape[-2:]
         sigma = self.config.heatmap_sigma * grid[0] / condition.target_pose.image_size[0]  # in cells of the grid
         pose = heatmaps(condition.target_pose, grid, sigma)

@@ -66,7 +66,7 @@ class PocoldDenoiser(SourceUNet):
 
     def encode(self, condition: Condition, codec: Codec) -> Encoded:
         """Everything that stays the same over the sampling steps: part maps, source tokens, the warp."""
-        latents = codec.encode(condition.source.flatten(0, 1))
+        latents = condition.encoded_source(codec)
         grid = tuple(latents.shape[-2:])
         kind = self.config.part_maps
         source_parts = part_masks(condition.source_pose, grid, kind)  # [B S, L, h, w]

@@ -17,6 +17,7 @@ from reid_aug.files import replacing
 from reid_aug.generators.pipeline import PosePipeline
 
 CHECKPOINT = "checkpoint.pt"
+CHANGEABLE = ("learning_rate", "gradient_clip")  # of the loop, in a run that is resumed: a diverged one needs others
 
 
 def is_trained(folder: Path) -> bool:
@@ -57,7 +58,8 @@ class RunFolder:
 
     def _check(self, resume: bool) -> None:
         try:
-            same = load_config(GeneratorConfig, self.settings) == self.config
+            before = load_config(GeneratorConfig, self.settings)
+            same = before == self.config or (not is_trained(self.path) and _fixed(before) == _fixed(self.config))
         except ConfigError:
             same = False
         if not same:
@@ -116,3 +118,11 @@ class RunFolder:
         partial.rmdir()
         if trained:
             self.checkpoint.unlink(missing_ok=True)
+
+
+def _fixed(config: GeneratorConfig) -> dict[str, Any]:
+    """The settings that stay the same for the whole of a run."""
+    values = config.model_dump()
+    for name in CHANGEABLE:
+        del values["training"][name]
+    return values

@@ -5,6 +5,7 @@ from generator_cases import config, training_set
 
 from reid_aug.config import NoiseConfig
 from reid_aug.errors import DataError
+from reid_aug.generators.autoencoder import PixelCodec
 from reid_aug.generators.batches import PairBatches
 from reid_aug.pose.skeleton import MIRROR
 
@@ -12,7 +13,7 @@ from reid_aug.pose.skeleton import MIRROR
 def batches(process: int = 0, processes: int = 1, **training) -> PairBatches:
     samples, images, pairs = training_set()
     settings = config(training={"batch_size": 64, **training}).training
-    return PairBatches(samples, images, pairs, settings, NoiseConfig(), torch.device("cpu"), process, processes)
+    return PairBatches(samples, images, pairs, settings, NoiseConfig(), PixelCodec(), process, processes)
 
 
 def test_a_batch_depends_on_the_iteration_alone():
@@ -73,6 +74,6 @@ def test_bad_pairs():
     samples, images, _ = training_set()
     settings = config().training
     with pytest.raises(DataError, match="training pairs: none"):
-        PairBatches(samples, images, [], settings, NoiseConfig(), torch.device("cpu"))
+        PairBatches(samples, images, [], settings, NoiseConfig(), PixelCodec())
     with pytest.raises(DataError, match=r"stranger\.jpg is not a training image with a pose"):
-        PairBatches(samples, images, [(samples[0].name, "stranger.jpg")], settings, NoiseConfig(), torch.device("cpu"))
+        PairBatches(samples, images, [(samples[0].name, "stranger.jpg")], settings, NoiseConfig(), PixelCodec())
