@@ -14,6 +14,7 @@ import reid_aug
 
 PACKAGE = Path(reid_aug.__file__).parent
 BASE = {"records", "config", "errors", "files"}
+TRAINERS = {"sampler", "torchreid_library"}  # what our trainer and the torchreid plugin share
 ALLOWED = {
     "__init__": set(),
     "records": set(),
@@ -21,13 +22,15 @@ ALLOWED = {
     "files": {"errors"},
     "config": {"errors", "files"},
     "progress": set(),
+    "sampler": {"errors", "records"},
+    "torchreid_library": {"errors"},
     "pose": BASE,
     "data": BASE | {"pose"},
     "generators": BASE | {"data", "pose"},
     "augment": BASE | {"data", "pose", "generators"},
-    "reid": BASE,
+    "reid": BASE | TRAINERS,
     "metrics": {"errors"},
-    "integrations": BASE | {"data", "augment"},
+    "integrations": BASE | TRAINERS | {"data", "augment"},
     "study": BASE | {"data", "pose", "generators", "augment", "reid", "metrics", "integrations"},
     "cli": BASE | {"data", "pose", "generators", "augment", "reid", "metrics", "integrations", "study", "progress"},
 }

@@ -24,13 +24,14 @@ from reid_aug.data.images import Images
 from reid_aug.data.market1501 import load_market1501
 from reid_aug.data.subsets import take_fraction
 from reid_aug.files import replacing, write_lines, write_text
-from reid_aug.integrations.torchreid import import_torchreid, register
+from reid_aug.integrations.torchreid import register
 from reid_aug.records import Mix
 from reid_aug.reid.evaluate import Scores, evaluate
 from reid_aug.reid.learner import learning_rate
 from reid_aug.reid.model import build_model
 from reid_aug.reid.training import train_reid
 from reid_aug.study.recipe import Evaluation
+from reid_aug.torchreid_library import import_torchreid
 
 HERE = Path(__file__).parent
 FRACTION, SEED = 0.4, 0

@@ -10,12 +10,10 @@ import paths differ. ``docs/torchreid.md`` shows whole scripts.
 from __future__ import annotations
 
 import pickle
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,22 +24,13 @@ from reid_aug.augment.store import Store
 from reid_aug.data.images import find_undecodable
 from reid_aug.data.market1501 import Market1501, load_market1501
 from reid_aug.data.subsets import take_fraction
-from reid_aug.errors import CheckpointError, ConfigError, DataError, MissingDependencyError
+from reid_aug.errors import CheckpointError, ConfigError, DataError
 from reid_aug.integrations.torchreid_sampler import REAL, SYNTHETIC, Item, MixingSampler
 from reid_aug.records import Samples, Schedule
+from reid_aug.torchreid_library import import_torchreid
 
 if TYPE_CHECKING:
     import torchreid
-
-# torchreid declares no dependencies. These are what importing it and running its engines take, by module name.
-UNDECLARED = {
-    "cv2": "opencv-python-headless",
-    "gdown": "gdown",
-    "h5py": "h5py",
-    "scipy": "scipy",
-    "six": "six",
-    "tensorboard": "tensorboard",
-}
 
 CMC_RANKS = 50  # torchreid's evaluate_rank(max_rank=50), which its engines do not let one change
 
@@ -164,27 +153,6 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: is damaged or not a checkpoint of torchreid's engines ({reason}). Name another model.pth.tar-*."
         ) from None
-
-
-def import_torchreid() -> ModuleType:
-    """``import torchreid`` without its warning that Cython is not compiled, and with a remedy if it cannot be imported.
-
-    Raises:
-        MissingDependencyError: torchreid, or a package it needs and does not declare, is not installed.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Cython evaluation")
-            import torchreid
-    except ImportError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing in UNDECLARED:
-            raise MissingDependencyError(
-                f"torchreid needs `{missing}` and does not declare it. Run: pip install {UNDECLARED[missing]}"
-            ) from None
-        packages = " ".join(["torchreid", *UNDECLARED.values()])
-        raise MissingDependencyError(f"torchreid cannot be imported ({error}). Run: pip install {packages}") from None
-    return torchreid
 
 
 def _items(samples: Samples, dsetid: int, label: dict[int, int] | None = None) -> list[Item]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from reid_aug.errors import ConfigError
-from reid_aug.integrations.torchreid import import_torchreid
 from reid_aug.integrations.torchreid_sampler import SYNTHETIC, Item
+from reid_aug.torchreid_library import import_torchreid
 
 torchreid = import_torchreid()
 

@@ -8,9 +8,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from reid_aug.integrations.torchreid import import_torchreid, mixing_loader
+from reid_aug.integrations.torchreid import mixing_loader
 from reid_aug.integrations.torchreid_sampler import SYNTHETIC
 from reid_aug.records import Mix, Schedule
+from reid_aug.torchreid_library import import_torchreid
 
 torchreid = import_torchreid()
 

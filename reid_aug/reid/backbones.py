@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import difflib
-import warnings
 from collections.abc import Callable
-from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 
 from reid_aug.config import ReidModelConfig
-from reid_aug.errors import CheckpointError, ConfigError, MissingDependencyError
+from reid_aug.errors import CheckpointError, ConfigError
 from reid_aug.reid.weights import load_backbone_weights
-
-# torchreid declares no dependencies; these are what importing it takes.
-TORCHREID_PACKAGES = "torchreid opencv-python-headless gdown h5py scipy six tensorboard"
+from reid_aug.torchreid_library import import_torchreid
 
 
 def build_backbone(config: ReidModelConfig) -> nn.Module:
@@ -60,23 +56,6 @@ def feature_dimension(backbone: nn.Module, image_size: tuple[int, int]) -> int:
     if not isinstance(features, Tensor) or features.ndim != 2:
         raise ConfigError("model.backbone: gives no single feature vector an image. Choose another, e.g. osnet_x1_0.")
     return features.shape[1]
-
-
-def import_torchreid() -> ModuleType:
-    """torchreid, imported without its remark that the Cython evaluation is not compiled.
-
-    Raises:
-        MissingDependencyError: torchreid, or a package it needs and does not declare, is not installed.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Cython evaluation")
-            import torchreid
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"torchreid cannot be imported ({error}). Run: pip install {TORCHREID_PACKAGES}"
-        ) from None
-    return torchreid
 
 
 def _zoo() -> dict[str, Callable]:

@@ -8,8 +8,8 @@ import time
 import numpy as np
 import torch
 
-from reid_aug.reid.backbones import import_torchreid
 from reid_aug.reid.evaluate import CMC_RANKS, evaluate
+from reid_aug.torchreid_library import import_torchreid
 
 IDENTITIES = 750  # of the Market-1501 test set
 CAMERAS = 6

@@ -16,8 +16,8 @@ from PIL import Image
 
 from reid_aug.config import ReidConfig, ReidModelConfig, ReidTrainingConfig
 from reid_aug.records import Mix, Sample, Samples
-from reid_aug.reid.backbones import import_torchreid
 from reid_aug.reid.training import train_reid
+from reid_aug.torchreid_library import import_torchreid
 
 _IDENTITIES, _IMAGES = 16, 4  # P and K
 _WARMUP = 2  # iterations before the clock counts

@@ -17,8 +17,8 @@ from reid_aug.records import ImageSource, Samples, Schedule
 from reid_aug.reid.checkpoint import RunFolder
 from reid_aug.reid.learner import Learner, TrainingBatch, learning_rate
 from reid_aug.reid.model import ReidModel, load_model, save_model
-from reid_aug.reid.sampler import Batch, PKSampler, iterations_per_epoch
 from reid_aug.reid.transforms import augment, draw, resize
+from reid_aug.sampler import Batch, PKSampler, iterations_per_epoch
 
 log = logging.getLogger(__name__)
 

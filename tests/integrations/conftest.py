@@ -32,7 +32,8 @@ def store(tmp_path: Path, sources: list[str]) -> Store:
 @pytest.fixture
 def datamanager(tmp_path: Path, market: Path, store: Store) -> Callable:
     """A function that registers the two under a name of this test's own and returns torchreid's data manager."""
-    from reid_aug.integrations.torchreid import import_torchreid, register
+    from reid_aug.integrations.torchreid import register
+    from reid_aug.torchreid_library import import_torchreid
 
     def make(**options):
         torchreid = import_torchreid()

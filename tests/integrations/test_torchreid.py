@@ -15,8 +15,9 @@ from tiny_market import TEST_PIDS, TRAIN_PIDS, write_images, write_store
 from reid_aug.data.market1501 import Market1501, load_market1501
 from reid_aug.data.subsets import take_fraction
 from reid_aug.errors import ConfigError, DataError
-from reid_aug.integrations.torchreid import _check_evaluation, import_torchreid, register
+from reid_aug.integrations.torchreid import _check_evaluation, register
 from reid_aug.records import Sample, Samples
+from reid_aug.torchreid_library import import_torchreid
 
 torchreid = import_torchreid()
 

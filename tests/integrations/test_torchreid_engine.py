@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from reid_aug.integrations.torchreid import import_torchreid, load_checkpoint
+from reid_aug.integrations.torchreid import load_checkpoint
 from reid_aug.integrations.torchreid_engine import (
     ScheduledSoftmaxEngine,
     ScheduledTripletEngine,
@@ -17,6 +17,7 @@ from reid_aug.integrations.torchreid_engine import (
     triplet,
 )
 from reid_aug.records import Mix
+from reid_aug.torchreid_library import import_torchreid
 
 torchreid = import_torchreid()
 

@@ -1,4 +1,4 @@
-"""Importing torchreid where it is whole, partly there or absent, and reading what its engines saved."""
+"""Which names of torchreid the plugin uses, and reading what its engines saved."""
 
 from __future__ import annotations
 
@@ -6,52 +6,15 @@ import ast
 import pickle
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from reid_aug.errors import CheckpointError, MissingDependencyError
+from reid_aug.errors import CheckpointError
 from reid_aug.integrations import torchreid as integration
-from reid_aug.integrations.torchreid import import_torchreid, load_checkpoint
-
-# --- importing torchreid ------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def without_torchreid(monkeypatch):
-    """As in a fresh process; afterwards the modules are again those the other tests hold."""
-    for name in [name for name in sys.modules if name.partition(".")[0] == "torchreid"]:
-        monkeypatch.delitem(sys.modules, name)
-    return monkeypatch
-
-
-def test_torchreid_is_not_installed(without_torchreid):
-    without_torchreid.setitem(sys.modules, "torchreid", None)
-    with pytest.raises(MissingDependencyError, match=r"Run: pip install torchreid opencv-python-headless gdown h5py"):
-        import_torchreid()
-
-
-@pytest.mark.parametrize("module, package", [("gdown", "gdown"), ("cv2", "opencv-python-headless")])
-def test_a_package_torchreid_does_not_declare(without_torchreid, module, package):
-    without_torchreid.setitem(sys.modules, module, None)
-    with pytest.raises(MissingDependencyError, match=rf"torchreid needs `{module}`.*pip install {package}"):
-        import_torchreid()
-
-
-def test_only_the_cython_warning_is_silenced_and_only_here(without_torchreid):
-    with warnings.catch_warnings(record=True) as silenced:
-        warnings.simplefilter("always")
-        import_torchreid()
-    assert not [w for w in silenced if "Cython" in str(w.message)]
-    for name in [name for name in sys.modules if name.partition(".")[0] == "torchreid"]:
-        without_torchreid.delitem(sys.modules, name)
-    with warnings.catch_warnings(record=True) as heard:
-        warnings.simplefilter("always")
-        import torchreid  # noqa: F401
-    assert [w for w in heard if "Cython" in str(w.message)]
+from reid_aug.integrations.torchreid import load_checkpoint
 
 
 def test_torchreid_is_used_by_attributes_that_both_forms_have():
@@ -70,9 +33,6 @@ def test_importing_the_plugin_does_not_import_torchreid():
     """A data-only import stays fast; torchreid alone takes seconds."""
     code = "import sys, reid_aug.integrations as i; i.torchreid.register; sys.exit('torchreid' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-# --- checkpoints --------------------------------------------------------------------------------------------------
 
 
 def test_a_checkpoint_of_torchreids_engine_is_read(tmp_path):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 import timm
 import torch
@@ -11,9 +9,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from reid_aug.config import ReidConfig, ReidModelConfig, build_config
-from reid_aug.errors import CheckpointError, ConfigError, MissingDependencyError
-from reid_aug.reid.backbones import import_torchreid
+from reid_aug.errors import CheckpointError, ConfigError
 from reid_aug.reid.model import build_model, load_model, save_model
+from reid_aug.torchreid_library import import_torchreid
 
 SMALL = {"backbone": "test_resnet", "image_size": (32, 16)}
 
@@ -197,9 +195,3 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
     save_file({"classifier.weight": torch.zeros(5, 96)}, tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"not the weights of test_resnet as reid_config\.yaml describes it"):
         load_model(tmp_path)
-
-
-def test_without_torchreid_the_packages_to_install_are_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torchreid", None)
-    with pytest.raises(MissingDependencyError, match=r"Run: pip install torchreid opencv-python-headless gdown h5py"):
-        import_torchreid()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from reid_aug.errors import ConfigError, DataError
 from reid_aug.records import Mix
-from reid_aug.reid.sampler import PKSampler, iterations_per_epoch
+from reid_aug.sampler import PKSampler, iterations_per_epoch
 
 NONE = np.empty(0, np.int64)
 
@@ -97,8 +97,8 @@ def test_epoch_length_is_the_references():
     [
         ([7, 7, 7], [], 2, DataError, "3 images of 1 identity.*at least two"),
         ([], [], 2, DataError, "0 images of 0 identity"),
-        ([1, 2, 3], [], 16, ConfigError, r"training\.identities: a batch of 16.*has 3.*between 2 and 3"),
-        ([1, 2, 3], [], 1, ConfigError, r"training\.identities: a batch of 1 .*between 2 and 3"),
+        ([1, 2, 3], [], 16, ConfigError, r"identities=16 .*training\.identities.*has 3.*between 2 and 3"),
+        ([1, 2, 3], [], 1, ConfigError, r"identities=1 .*between 2 and 3"),
         ([1, 2, 3], [2, 9, 8], 2, DataError, r"pid 8 \(and 1 more\) has no real image"),
     ],
 )

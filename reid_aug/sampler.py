@@ -1,4 +1,7 @@
-"""P x K batches of real and generated images, as a pure function of the seed and the batch's number."""
+"""P x K batches of real and generated images, as a pure function of the seed and the batch's number.
+
+Of this package's trainer and of torchreid's engines alike.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,7 @@ class PKSampler:
             )
         if not 2 <= identities <= len(self.pids):
             raise ConfigError(
-                f"training.identities: a batch of {identities} identities, where the training set has "
+                f"identities={identities} (P; training.identities of a recipe): the training set has "
                 f"{len(self.pids)} and a triplet needs 2. Set it between 2 and {len(self.pids)}."
             )
         unknown = np.setdiff1d(synthetic_pids, self.pids)
