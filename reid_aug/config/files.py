@@ -82,7 +82,9 @@ def _explain(error: ValidationError, kind: type[Config]) -> str:
             known = ", ".join(name for section in sections for name in section.model_fields)
             lines.append(f"unknown key `{field}`. Remove it or use one of: {known}.")
         else:
-            lines.append(f"`{field}`: {problem['msg']} (got {problem['input']!r}).")
+            # What is wrong with a section as a whole names its values itself.
+            got = "" if isinstance(problem["input"], dict) else f" (got {problem['input']!r})"
+            lines.append(f"`{field}`: {problem['msg']}{got}.")
     return "\n".join(lines)
 
 

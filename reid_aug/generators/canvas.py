@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor, nn
@@ -90,33 +94,38 @@ class PosedConvolution(nn.Module):
         return self.convolution(seen) + pose
 
 
-def make_canvas_unet(
-    in_channels: int, out_channels: int, channels: tuple[int, ...], layers: int, heads: int, context: int, aspect: float
-) -> UNet2DConditionModel:
-    """Stable Diffusion's UNet in the given size, with posed first convolution and cross-view attention.
+def make_canvas_unet(shape: Mapping[str, Any], aspect: float) -> UNet2DConditionModel:
+    """Stable Diffusion's UNet with posed first convolution and cross-view attention, untrained.
 
-    Every level but the last has attention, as has the middle; ``context`` is the width of the context tokens.
+    Args:
+        shape: see :func:`~reid_aug.generators.stable_diffusion.unet_shape`.
+        aspect: height / width of the canvas.
     """
-    levels = len(channels) - 1
-    unet = UNet2DConditionModel(
-        in_channels=in_channels,
-        out_channels=out_channels,
-        down_block_types=(*["CrossAttnDownBlock2D"] * levels, "DownBlock2D"),
-        up_block_types=("UpBlock2D", *["CrossAttnUpBlock2D"] * levels),
-        block_out_channels=tuple(channels),
-        layers_per_block=layers,
-        attention_head_dim=heads,  # by its historical name; it is their number
-        cross_attention_dim=context,
-        norm_num_groups=32 if all(width % 32 == 0 for width in channels) else 16,
-    )
+    unet = UNet2DConditionModel.from_config(dict(shape))
     processors = dict(unet.attn_processors)
     for name in processors:
         place = name.removesuffix(".processor")
         if place.endswith("attn2"):
             width = unet.get_submodule(place).to_out[0].out_features
-            processors[name] = CrossViewProcessor(width, heads, aspect)
+            processors[name] = CrossViewProcessor(width, shape["attention_head_dim"], aspect)
     unet.set_attn_processor(processors)
     unet.conv_in = PosedConvolution(unet.conv_in)
     nn.init.zeros_(unet.conv_out.weight)
     nn.init.zeros_(unet.conv_out.bias)
     return unet
+
+
+def load_trained(unet: UNet2DConditionModel, trained: UNet2DConditionModel) -> None:
+    """Give a canvas UNet the weights of a plain one of its shape; at first it predicts what that does of each canvas.
+
+    The inputs that the trained one does not have (masked latents, mask, warp) start with weights of zero, and
+    cross-view attention is new.
+    """
+    weights = trained.state_dict()
+    first = unet.conv_in.convolution
+    known = weights.pop("conv_in.weight")
+    weights["conv_in.convolution.weight"] = torch.zeros_like(first.weight)
+    weights["conv_in.convolution.weight"][:, : known.shape[1]] = known
+    weights["conv_in.convolution.bias"] = weights.pop("conv_in.bias")
+    new = {name: weight for name, weight in unet.state_dict().items() if ".processor.views." in name}
+    unet.load_state_dict({**new, **weights})

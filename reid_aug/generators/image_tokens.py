@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reid_aug.errors import CheckpointError
+from reid_aug.errors import CheckpointError, ConfigError
 
 PATCHES = 16  # of the encoder, that the enlarged image is high
 
@@ -19,6 +19,9 @@ class ImageTokens(nn.Module):
     Args:
         name: of the timm model, such as ``vit_base_patch14_dinov2``.
         channels: width of the tokens.
+
+    Raises:
+        ConfigError: timm has no such model, or it is no vision transformer.
     """
 
     def __init__(self, name: str, channels: int):
@@ -26,30 +29,38 @@ class ImageTokens(nn.Module):
         import timm
 
         self.name = name
-        self.encoder = timm.create_model(name, num_classes=0, dynamic_img_size=True).requires_grad_(False)
+        try:
+            self.encoder = timm.create_model(name, num_classes=0, dynamic_img_size=True).requires_grad_(False)
+        except (RuntimeError, TypeError) as error:
+            raise ConfigError(
+                f"`model.image_encoder` {name!r}: {error}. Name a vision transformer of timm, such as "
+                "vit_base_patch14_dinov2."
+            ) from error
         self.patch = self.encoder.patch_embed.patch_size[0]
         self.project = nn.Linear(self.encoder.num_features, channels)
         mean, std = (torch.tensor(self.encoder.default_cfg[key])[:, None, None] for key in ("mean", "std"))
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("std", std, persistent=False)
 
-    def load(self, path: str | Path) -> None:
-        """Load the encoder's weights, as its authors or timm publish them.
+    def load(self, weights: str) -> None:
+        """Load the encoder's weights: a local file, as its authors or timm publish it, or "timm" for the hub's.
 
         Raises:
-            CheckpointError: no weight file of this model at ``path``.
+            CheckpointError: no file, the hub is not reachable, or weights of another architecture.
         """
         import timm
 
         try:
-            if not Path(path).is_file():
-                raise FileNotFoundError("no such file")
-            overlay = {"file": str(path)}
+            if weights != "timm" and not Path(weights).is_file():
+                raise FileNotFoundError("no such file.")
+            overlay = {} if weights == "timm" else {"file": weights}
             trained = timm.create_model(self.name, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=0)
-        except Exception as error:  # timm raises whatever reading or matching the file raises
+        except Exception as error:  # timm and hub clients raise many kinds
+            reason = str(error).split("\n")[0]
             raise CheckpointError(
-                f"{path}: cannot be read as weights of {self.name}: {error}. Set model.image_encoder_weights to the "
-                f"model.safetensors of https://huggingface.co/timm (look for {self.name}), or model.image_encoder=null."
+                f"`model.image_encoder_weights` {weights!r}: not loaded into {self.name}: {reason} Give the local file "
+                f"of its weights, e.g. model.safetensors of https://huggingface.co/timm (look for {self.name}), or "
+                "model.image_encoder=null."
             ) from error
         self.encoder.load_state_dict(trained.state_dict())
 

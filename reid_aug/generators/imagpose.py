@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from diffusers import ModelMixin
+from diffusers import ModelMixin, UNet2DConditionModel
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.controlnets.controlnet import ControlNetConditioningEmbedding
 from torch import Tensor, nn
@@ -22,11 +22,12 @@ from torch.nn import functional
 from reid_aug.config import ImagposeConfig, NoiseConfig
 from reid_aug.errors import ConfigError
 from reid_aug.generators.autoencoder import Codec
-from reid_aug.generators.canvas import SLOTS, join, make_canvas_unet, split
+from reid_aug.generators.canvas import SLOTS, join, load_trained, make_canvas_unet, split
 from reid_aug.generators.condition import Condition, Encoded
 from reid_aug.generators.image_tokens import ImageTokens
 from reid_aug.generators.precondition import Precondition
-from reid_aug.generators.unet import all_kept
+from reid_aug.generators.stable_diffusion import open_unet, unet_shape
+from reid_aug.generators.unet import all_kept, check_grid
 from reid_aug.pose.render import limb_image
 from reid_aug.pose.warp import warp_parts
 
@@ -55,23 +56,11 @@ class ImagposeDenoiser(ModelMixin, ConfigMixin):
         noise: dict[str, Any] | None = None,
     ):
         super().__init__()
-        halvings = 2 ** (len(channels) - 1)
-        if any(side % (factor * halvings) for side in image_size):
-            raise ConfigError(
-                f"`model.channels`: {len(channels)} levels halve a grid of {image_size[0]}x{image_size[1]} / {factor} "
-                f"{len(channels) - 1} times. Take fewer levels, or sides that are multiples of {factor * halvings}."
-            )
         self.precondition = None if latent_std is None else Precondition(latent_std, NoiseConfig(**noise))
         prior_channels = latent_channels + 1 if warp_prior else 0
-        self.unet = make_canvas_unet(
-            in_channels=2 * latent_channels + 1 + prior_channels,  # noisy, masked source, binary mask
-            out_channels=latent_channels,
-            channels=channels,
-            layers=layers_per_level,
-            heads=heads,
-            context=context_channels,
-            aspect=image_size[0] / image_size[1],
-        )
+        seen_channels = 2 * latent_channels + 1 + prior_channels  # noisy, masked source, binary mask
+        shape = unet_shape(seen_channels, latent_channels, channels, layers_per_level, heads, context_channels)
+        self.unet = make_canvas_unet(shape, image_size[0] / image_size[1])
         # One halving for each factor of 2 between the image and the codec's grid.
         self.pose_encoder = ControlNetConditioningEmbedding(channels[0], 3, POSE_CHANNELS[: factor.bit_length()])
         self.tokenizer = nn.Conv2d(latent_channels, context_channels, patch, stride=patch)
@@ -80,16 +69,23 @@ class ImagposeDenoiser(ModelMixin, ConfigMixin):
 
     @classmethod
     def build(cls, config: ImagposeConfig, noise: NoiseConfig, codec: Codec) -> ImagposeDenoiser:
-        """The denoiser of a configuration, for what ``codec`` encodes; untrained but for the image encoder.
+        """The denoiser of a configuration, for what ``codec`` encodes; pretrained parts are loaded.
 
         Raises:
-            CheckpointError: no weights of the image encoder where the configuration says.
+            CheckpointError: weights that are named cannot be loaded.
+            ConfigError: a trained UNet for other latents than the codec's, or of another shape than Stable Diffusion's.
         """
+        trained = None if config.unet is None else open_unet(config.unet, codec)
+        if trained is not None:
+            config = shaped_as(trained, config)
+            check_grid(config, codec)
         arguments = inspect.signature(cls.__init__).parameters
         shape = {name: value for name, value in config.model_dump().items() if name in arguments}
         if config.precondition:
             shape |= {"latent_std": codec.std, "noise": noise.model_dump()}
         denoiser = cls(latent_channels=codec.channels, factor=codec.factor, **shape)
+        if trained is not None:
+            load_trained(denoiser.unet, trained)
         if config.image_encoder is not None:
             denoiser.image_tokens.load(config.image_encoder_weights)
         return denoiser
@@ -110,7 +106,7 @@ class ImagposeDenoiser(ModelMixin, ConfigMixin):
         targets = len(condition.target_pose) // people
         repeated = [slot % sources for slot in range(SLOTS - targets)]
         pixels = condition.source.flatten(0, 1)
-        latents = codec.encode(pixels)
+        latents = condition.encoded_source(codec)
         size = tuple(pixels.shape[-2:])
         given, wanted = (  # [B, S or T, E, h, w]
             self.pose_encoder((limb_image(poses, size).to(pixels) + 1) / 2).unflatten(0, (people, -1))
@@ -165,3 +161,33 @@ class ImagposeDenoiser(ModelMixin, ConfigMixin):
         output = self.unet(canvas, timestep[::targets], context, return_dict=False)[0]
         output = split(output)[:, given:].flatten(0, 1)
         return output if self.precondition is None else self.precondition.outputs(noisy, timestep, output)
+
+
+def shaped_as(trained: UNet2DConditionModel, config: ImagposeConfig) -> ImagposeConfig:
+    """The configuration from scratch whose UNet takes the weights of ``trained``.
+
+    Raises:
+        ConfigError: ``trained`` has not the shape of Stable Diffusion 1.5's, whatever its size.
+    """
+    has = trained.config
+    taken = {
+        "channels": tuple(has.block_out_channels), "layers_per_level": has.layers_per_block, "heads": has.attention_head_dim,
+        "context_channels": has.cross_attention_dim,
+    }  # fmt: skip
+    shape = unet_shape(has.in_channels, has.out_channels, *taken.values())
+    defaults = inspect.signature(UNet2DConditionModel.__init__).parameters
+    others = {name: parameter.default for name, parameter in defaults.items() if name not in ("self", "sample_size")}
+    expected = {**others, **shape}
+    differs = [name for name in expected if _plain(has.get(name)) != _plain(expected[name])]
+    differs += [name for name in ("layers_per_block", "attention_head_dim") if not isinstance(has[name], int)]
+    if differs:
+        raise ConfigError(
+            f"`model.unet` {config.unet!r}: other than Stable Diffusion 1.5's UNet in {', '.join(sorted(differs))}. "
+            "Give the folder of Stable Diffusion 1.5, or of a model trained on from it."
+        )
+    return config.model_copy(update={**taken, "unet": None})
+
+
+def _plain(value: Any) -> Any:
+    """A setting as JSON has it."""
+    return list(value) if isinstance(value, tuple) else value

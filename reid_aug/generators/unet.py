@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reid_aug.config import GeneratorModelConfig, NoiseConfig
+from reid_aug.errors import ConfigError
 from reid_aug.generators.autoencoder import Codec
 from reid_aug.generators.condition import Condition, Encoded
 from reid_aug.generators.encoders import TextureEncoder, norm_groups, residual_block
@@ -173,6 +174,18 @@ class SourceUNet(ModelMixin, ConfigMixin):
         """The source's tokens by level."""
         levels = sorted(self.config.texture_levels)
         return {level: condition.tensors[f"texture_{index}"] for index, level in enumerate(levels)}
+
+
+def check_grid(config: GeneratorModelConfig, codec: Codec) -> None:
+    """Check a configuration against the grid that ``codec`` makes.
+
+    Raises:
+        ConfigError: the size of the images, or the network's shape, does not go with that grid.
+    """
+    try:
+        config.check_codec(codec.factor)
+    except ValueError as error:
+        raise ConfigError(f"`model`: {error}.") from None
 
 
 def all_kept(tensors: dict[str, Tensor]) -> Encoded:

@@ -3,10 +3,11 @@ import shutil
 import pytest
 import timm
 import torch
-from diffusers import AutoencoderTiny, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from generator_cases import SIZE, condition, config, training_set
 from pydantic import ValidationError
 from safetensors.torch import save_file
+from small_stable_diffusion import write_stable_diffusion
 
 from reid_aug.config import CfldConfig, GeneratorConfig, NoiseConfig, load_config
 from reid_aug.errors import CheckpointError, ConfigError
@@ -16,7 +17,6 @@ from reid_aug.generators.cfld import CfldDenoiser
 from reid_aug.generators.condition import Encoded
 from reid_aug.generators.encoders import PyramidEncoder
 from reid_aug.generators.pipeline import load_generator
-from reid_aug.generators.stable_diffusion import unet_shape
 from reid_aug.generators.training import train_generator
 
 SWIN = {"embed_dim": 16, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1], "window_size": 2}
@@ -200,15 +200,8 @@ def test_training_saving_and_loading(tmp_path):
 
 @pytest.fixture
 def stable_diffusion(tmp_path):
-    """A folder like Stable Diffusion's: a small UNet and a small VAE, with the configurations that go with them."""
-    folder = tmp_path / "sd"
-    torch.manual_seed(3)
-    UNet2DConditionModel.from_config(unet_shape(4, 4, (16, 32, 32), 1, 2, 16)).save_pretrained(folder / "unet")
-    AutoencoderTiny(
-        encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8), num_encoder_blocks=(1, 1),
-        num_decoder_blocks=(1, 1),
-    ).save_pretrained(folder / "vae")  # fmt: skip
-    return folder
+    write_stable_diffusion(tmp_path / "sd")
+    return tmp_path / "sd"
 
 
 def test_of_a_trained_unet_only_keys_and_values_on_the_way_up_learn(stable_diffusion, tmp_path):
