@@ -187,6 +187,8 @@ class CfldConfig(GeneratorModelConfig):
             raise ValueError("`channels`: multiples of 16, as group normalisation needs, and of `heads`")
         if self.prompt_channels % self.decoder_heads:
             raise ValueError("`prompt_channels`: must be a multiple of `decoder_heads`")
+        if min(self.encoder_size) < 32:
+            raise ValueError("`encoder_size`: sides of 32 pixels or more, the stride of the encoder's fourth scale")
         return self
 
     def _check_grid(self, height: int, width: int, factor: int) -> None:

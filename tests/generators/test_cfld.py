@@ -13,7 +13,7 @@ from reid_aug.config import CfldConfig, GeneratorConfig, NoiseConfig, load_confi
 from reid_aug.errors import CheckpointError, ConfigError
 from reid_aug.generators.attention import HybridGranularityProcessor
 from reid_aug.generators.autoencoder import PixelCodec, VaeCodec
-from reid_aug.generators.cfld import CfldDenoiser
+from reid_aug.generators.cfld import AppearanceEncoder, CfldDenoiser
 from reid_aug.generators.condition import Encoded
 from reid_aug.generators.encoders import PyramidEncoder
 from reid_aug.generators.pipeline import load_generator
@@ -93,6 +93,14 @@ def test_zero_convolutions_learn():
     model(noisy, steps, model.encode(condition(), PixelCodec())).square().mean().backward()
     for encoder in model.appearance:
         assert encoder.zero_out.weight.grad.any()
+
+
+@pytest.mark.parametrize("width", [24, 96, 112])
+def test_appearance_encoders_of_any_width(width):
+    encoder = AppearanceEncoder(width, 16, layers=1)
+    shake(encoder)
+    with torch.no_grad():
+        assert encoder(torch.randn(2, width, 4, 2), (2, 1)).shape == (2, 2, 16)
 
 
 def test_each_scale_biases_its_up_sampling_block():

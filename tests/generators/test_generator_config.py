@@ -92,6 +92,7 @@ ODD_HEADS = r"`model`: .*`channels`: multiples of 16, as group normalisation nee
         ({**IMAGPOSE, "patch": 5}, r"`patch`: 5 does not divide the codec's grid of 32x16\. Take a divisor of both\.$"),
         ({**IMAGPOSE, "patch": 32}, r"`patch`: 32 does not divide"),
         ({**IMAGPOSE, "image_encoder_weights": "timm"}, r"`image_encoder_weights` names a weight file, or timm"),
+        ({**CFLD, "encoder_size": [64, 31]}, r"`encoder_size`: sides of 32 pixels or more"),
         ({**CFLD, "decoder_heads": 7}, r"`prompt_channels`: must be a multiple of `decoder_heads`"),
         *(({**CFLD, field: 0}, rf"`model\.{field}`: .*greater than 0") for field in
           ("queries", "decoder_blocks", "decoder_heads", "appearance_layers", "prompt_channels")),
