@@ -13,7 +13,7 @@ import torch
 
 from reid_aug.config import ReidConfig
 from reid_aug.errors import DataError, TrainingError
-from reid_aug.records import ImageSource, Samples, Schedule
+from reid_aug.records import ImageSource, Mix, Samples, Schedule
 from reid_aug.reid.checkpoint import RunFolder
 from reid_aug.reid.learner import Learner, TrainingBatch, learning_rate
 from reid_aug.reid.model import ReidModel, load_model, save_model
@@ -65,27 +65,18 @@ def train_reid(
     generated_pids = np.empty(0, np.int64) if synthetic is None else synthetic.pids
     sampler = PKSampler(train.pids, generated_pids, settings.identities, settings.seed)
     learner = Learner(config, sampler.num_classes)
-    run, start = None, 0
-    if out is not None:
-        run = RunFolder(out)
+    run = None if out is None else RunFolder(out)
+    if run is not None:
         if learner.is_main:
             run.claim(config, train, synthetic, schedule)
         learner.wait()
         if run.finished:
             return load_model(run.folder).to(learner.device)
-        if (checkpoint := run.load()) is not None:
-            start = checkpoint["iteration"]
-            learner.load_state(checkpoint["learner"])
+    start = _resume(learner, run)
 
     with learner.reproducible(), _scalars(run, learner.is_main, start) as write:
         for iteration in range(start, settings.iterations):
-            mix = schedule(iteration)
-            batches = (
-                _make_batch(sampler.draw(number, mix), number, sources, config, learner.device)
-                for number in learner.batch_numbers(iteration)
-            )
-            losses = learner.step(iteration, batches, mix)
-            _check(losses, iteration)
+            losses = _step(learner, iteration, schedule(iteration), sampler, sources)
             done = iteration + 1
             write(done, losses | {"learning_rate": learning_rate(iteration, settings)})
             if progress is not None:
@@ -94,10 +85,36 @@ def train_reid(
                 write(done, learner.evaluate(evaluate))
             if run is not None and learner.is_main and done % settings.checkpoint_every == 0:
                 run.save({"iteration": done, "learner": learner.state()})
+    return _finish(learner, run)
 
+
+def _resume(learner: Learner, run: RunFolder | None) -> int:
+    """Put ``learner`` where the run's checkpoint left it; returns the iteration to go on with."""
+    checkpoint = None if run is None else run.load()
+    if checkpoint is None:
+        return 0
+    learner.load_state(checkpoint["learner"])
+    return checkpoint["iteration"]
+
+
+def _step(
+    learner: Learner, iteration: int, mix: Mix, sampler: PKSampler, sources: Sequence[ImageSource]
+) -> dict[str, float]:
+    """Draw, make and learn from the batches of an iteration; the losses by name."""
+    batches = (
+        _make_batch(sampler.draw(number, mix), number, sources, learner.config, learner.device)
+        for number in learner.batch_numbers(iteration)
+    )
+    losses = learner.step(iteration, batches, mix)
+    _check(losses, iteration)
+    return losses
+
+
+def _finish(learner: Learner, run: RunFolder | None) -> ReidModel:
+    """The trained model, saved in the run's folder."""
     model = learner.result()
     if run is not None and learner.is_main:
-        save_model(model, config, run.folder)
+        save_model(model, learner.config, run.folder)
         run.drop_checkpoint()  # the finished model takes its place
     learner.wait()
     return model

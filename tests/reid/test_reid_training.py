@@ -255,3 +255,32 @@ def test_early_evaluation_changes_nothing_and_is_logged(tmp_path):
     assert [event.step for event in events.Scalars("held_out/mAP")] == [3, 6]
     assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4, 5, 6]
     assert {"identity", "triplet", "center", "learning_rate"} <= set(events.Tags()["scalars"])
+
+
+_TWO = """
+import sys
+sys.path.insert(0, {here!r})
+from reid_cases import ArrayImages, four_real, people, tiny_config
+from reid_aug.reid.training import train_reid
+import os, torch
+
+model = train_reid(people(), ArrayImages(people()), four_real, tiny_config(), {out!r} + "/run")
+torch.save(model.state_dict(), {out!r} + "/" + os.environ["RANK"] + ".pt")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model_on_batches_of_their_own(tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(_TWO.format(here=str(Path(__file__).parent), out=str(tmp_path)))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
+    process = subprocess.run(
+        command, env={**os.environ, "ACCELERATE_USE_CPU": "true"}, capture_output=True, timeout=300
+    )
+    assert process.returncode == 0, process.stderr.decode()
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    saved = load_model(tmp_path / "run").state_dict()
+    learned = [name for name in saved if "running" not in name and "num_batches" not in name]
+    assert all(torch.equal(first[name], second[name]) and torch.equal(first[name], saved[name]) for name in learned)
+    alone = _train().state_dict()
+    assert not torch.equal(saved["classifier.weight"], alone["classifier.weight"])  # the other batches took part
