@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "AugmentConfig": "config",
+    "Blend": "generators.tasks",
     "GeneratorConfig": "config",
     "Market1501": "data.market1501",
     "Pose": "records",
