@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from reid_aug.config import Config, GeneratorConfig, ReidConfig, StudyConfig, load_config
+from reid_aug.config import AutoencoderConfig, Config, GeneratorConfig, ReidConfig, StudyConfig, load_config
 from reid_aug.reid.backbones import build_backbone
 
 ROOT = Path(__file__).parents[1] / "configs"
-KINDS: dict[str, type[Config]] = {"generator": GeneratorConfig, "reid": ReidConfig, "study": StudyConfig}
+KINDS: dict[str, type[Config]] = {
+    "autoencoder": AutoencoderConfig, "generator": GeneratorConfig, "reid": ReidConfig, "study": StudyConfig
+}  # fmt: skip
 FILES = sorted(ROOT.rglob("*.yaml"))
 
 

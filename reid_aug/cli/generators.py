@@ -1,4 +1,4 @@
-"""Commands that train a generator, and make and filter a generated set."""
+"""Commands that train a generator and its latent space, and make and filter a generated set."""
 
 from __future__ import annotations
 
@@ -30,6 +30,41 @@ class Poses(str, Enum):
     random = "random"
     diverse = "diverse"
     other_view = "other_view"
+
+
+@app.command("train-autoencoder")
+def train_autoencoder_command(
+    config: Annotated[Path, typer.Argument(help="Autoencoder configuration, e.g. configs/autoencoder/small.yaml.")],
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder to make: what model.codec_weights of a generator takes.")],
+    fraction: Fraction = 1.0,
+    seed: TrainingSeed = None,
+    settings: Settings = None,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Train a small autoencoder, a latent space for generators, in minutes; an interrupted run starts again.
+
+    Example: reid-aug train-autoencoder configs/autoencoder/small.yaml --data data/market --out runs/autoencoder
+    """
+    from reid_aug.config import AutoencoderConfig, load_config
+    from reid_aug.data.images import Images
+    from reid_aug.generators.autoencoder_training import train_autoencoder
+    from reid_aug.progress import Bars
+
+    resolved = load_config(AutoencoderConfig, config, overrides_of(settings, seed))
+    subset = open_subset(data, None, fraction, seed or 0, skip_bad)
+    total = resolved.training.iterations
+    with Bars() as bars:
+        score = train_autoencoder(
+            subset,
+            Images(subset, resolved.image_size),
+            resolved,
+            out,
+            progress=lambda done, loss: bars("train autoencoder", done, total, f"loss {loss:.5f}"),
+        )
+    if score.images:
+        say(f"PSNR on {score.images} held-out images: {score.psnr:.1f} dB; patch_pca: {score.patch_pca:.1f} dB")
+    say(f"autoencoder: {out}   use: --set model.codec=vae --set model.codec_weights={out}")
 
 
 @app.command("train-generator")
@@ -70,6 +105,7 @@ def train_generator_command(
             resume=resume,
             minutes=minutes,
             progress=lambda done, loss: bars("train generator", done, total, f"loss {loss:.4f}"),
+            encoding=lambda done, count: bars("encode images", done, count),
         )
     say(f"generator: {out}   sample sheets: {out / 'samples'}   logs: tensorboard --logdir {out / 'logs'}")
 

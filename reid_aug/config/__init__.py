@@ -16,7 +16,14 @@ from reid_aug.config.generator_models import (
     PidmConfig,
     PocoldConfig,
 )
-from reid_aug.config.generators import GeneratorConfig, GeneratorTrainingConfig, NoiseConfig, SamplingConfig
+from reid_aug.config.generators import (
+    AutoencoderConfig,
+    AutoencoderTrainingConfig,
+    GeneratorConfig,
+    GeneratorTrainingConfig,
+    NoiseConfig,
+    SamplingConfig,
+)
 from reid_aug.config.reid import (
     ReidAugmentationConfig,
     ReidConfig,
@@ -29,6 +36,8 @@ from reid_aug.config.study import ArmConfig, GeneratorSource, StudyConfig
 __all__ = [
     "ArmConfig",
     "AugmentConfig",
+    "AutoencoderConfig",
+    "AutoencoderTrainingConfig",
     "CfldConfig",
     "Config",
     "FilterConfig",

@@ -1,12 +1,12 @@
-"""A generator: its model, forward process, training loop and sampling."""
+"""A generator: its model, forward process, training loop and sampling; and the autoencoder it may work in."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from reid_aug.config.base import Config, Precision
+from reid_aug.config.base import Config, ImageSize, Precision
 from reid_aug.config.generator_models import GeneratorModel, PidmConfig
 
 
@@ -65,3 +65,36 @@ class GeneratorConfig(Config):
     @classmethod
     def _pidm_unless_said(cls, model: Any) -> Any:
         return {"system": "pidm", **model} if isinstance(model, dict) else model
+
+
+class AutoencoderTrainingConfig(Config):
+    """The loop that trains an autoencoder, on random crops of the images."""
+
+    iterations: PositiveInt = 3000
+    batch_size: PositiveInt = 32
+    crop: PositiveInt = 32  # side of a crop, pixels
+    learning_rate: PositiveFloat = 2e-3  # falls to 0 along a cosine
+    moments_weight: float = Field(0.01, ge=0.0)  # of the term that keeps each latent channel at mean 0, variance 1
+    gradient_clip: PositiveFloat = 1.0
+    flip: float = Field(0.5, ge=0.0, le=1.0)
+    holdout: float = Field(0.05, ge=0.0, lt=1.0)  # share of the identities that are not trained on but scored
+    seed: int = Field(0, ge=0)
+
+
+class AutoencoderConfig(Config):
+    """A small autoencoder with factor 4 (a diffusers ``AutoencoderTiny``) and how it is trained."""
+
+    image_size: ImageSize = (128, 64)
+    latent_channels: PositiveInt = 16
+    width: PositiveInt = 32  # channels of every convolution
+    # Residual blocks at the resolutions 1, 1/2 and 1/4 of the encoder; the decoder has them the other way round.
+    blocks: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt] = (0, 1, 2)
+    training: AutoencoderTrainingConfig = AutoencoderTrainingConfig()
+
+    @model_validator(mode="after")
+    def _whole_cells(self) -> AutoencoderConfig:
+        if any(side % 4 for side in (*self.image_size, self.training.crop)):
+            raise ValueError("`image_size` and `training.crop`: multiples of 4, the factor of the autoencoder")
+        if self.training.crop > min(self.image_size):
+            raise ValueError("`training.crop`: at most the smaller side of `image_size`")
+        return self

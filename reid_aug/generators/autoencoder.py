@@ -140,9 +140,14 @@ class VaeCodec(ModelMixin, ConfigMixin):
                 f"`model.codec_weights` {str(weights)!r}: no VAE loaded: {str(error).splitlines()[0]} Give a local "
                 "folder with config.json and diffusion_pytorch_model.safetensors, e.g. of stabilityai/sd-vae-ft-mse."
             ) from error
-        codec = cls(kind, plain_settings(vae.config))
+        return cls.of(vae)
+
+    @classmethod
+    def of(cls, vae: AutoencoderKL | AutoencoderTiny) -> VaeCodec:
+        """The codec of a VAE in memory, with a frozen copy of its weights; on its device."""
+        codec = cls(type(vae).__name__, plain_settings(vae.config))
         codec.vae.load_state_dict(vae.state_dict())
-        return codec
+        return codec.to(vae.device)
 
     @torch.no_grad()
     def fit(self, images: Tensor) -> VaeCodec:
