@@ -8,37 +8,60 @@ from typing import Annotated
 import typer
 
 from reid_aug.cli.app import bench_app, say
+from reid_aug.cli.options import open_market
 
 
 @bench_app.command("reid")
-def bench_reid() -> None:
-    """Evaluation and training speed beside torchreid's.
+def bench_reid(
+    model: Annotated[Path | None, typer.Option(help="Re-ID model folder whose features of --data to evaluate.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Market-1501 folder; drawn features of its size without.")] = None,
+) -> None:
+    """Evaluation and training speed beside torchreid's, and re-ranking's.
 
-    Example: reid-aug bench reid
+    Example: reid-aug bench reid --model runs/standard --data data/market
     """
-    from reid_aug.reid.bench import bench_evaluation
+    from reid_aug.errors import ConfigError
     from reid_aug.reid.bench_training import bench_training
+    from reid_aug.reid.model import load_model
+    from reid_aug.study.bench_evaluation import bench_evaluation, bench_reranking, clustered, extracted
     from reid_aug.study.tables import facts_table
 
-    say(facts_table("Evaluation, 3,368 queries x 15,913 gallery images", bench_evaluation()))
+    if (model is None) != (data is None):
+        raise ConfigError("--model and --data: the features are the model's of the data. Give both, or neither.")
+    query, gallery = clustered() if model is None else extracted(load_model(model), open_market(data, None, False))
+    size = f"{len(query.features):,} queries x {len(gallery.features):,} gallery images"
+    say(facts_table(f"Evaluation, {size}", bench_evaluation(query, gallery)))
+    say(facts_table(f"k-reciprocal re-ranking, {size}", bench_reranking(query, gallery)))
     say(facts_table("Training, one machine, same model, size and batch", bench_training()))
 
 
 @bench_app.command("generators")
 def bench_generators_command(
     configs: Annotated[list[Path] | None, typer.Argument(help="Generator configurations to measure.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Of the batch measured beside one image.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Sampling steps; each configuration's own by default.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Of the batch measured beside one image.")] = 64,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Sampling steps to measure; all on a GPU, 3 on a CPU by default.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(dir_okay=False, help="JSON file to write the rows to.")] = None,
 ) -> None:
     """Parameters, operations, seconds and memory of each system at its Market-1501 configuration.
 
-    Example: reid-aug bench generators configs/generator/pidm_market.yaml --steps 2
+    Example: reid-aug bench generators configs/generator/pidm_market.yaml --batch-size 16
     """
+    from reid_aug.files import write_json
+    from reid_aug.progress import Bars
     from reid_aug.study.bench_generators import bench_generators
-    from reid_aug.study.tables import facts_table
+    from reid_aug.study.tables import comparisons_table, costs_table
 
-    for row in bench_generators(configs or None, batch_size, steps):
-        say(facts_table(row["system"], row))
+    with Bars() as bars:
+        rows = bench_generators(
+            configs or None, batch_size, steps, progress=lambda done, total, note: bars("bench", done, total, note)
+        )
+    say(costs_table(rows))
+    say(comparisons_table(rows))
+    if out is not None:
+        write_json(out, {"rows": rows})
+        say(f"rows: {out}")
 
 
 @bench_app.command("pose")

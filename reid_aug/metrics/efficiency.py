@@ -1,32 +1,16 @@
-"""What a generator costs: parameters, operations of one forward pass, seconds and peak memory of a call."""
+"""What a generator costs: parameters, operations of one forward pass, peak memory."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
-import statistics
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
 CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Time and memory of a call.
-
-    Attributes:
-        seconds: median of the repeats.
-        peak_bytes: memory at the highest point of a call beyond what was held before it; None where it cannot be told.
-    """
-
-    seconds: float
-    peak_bytes: int | None
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -46,37 +30,32 @@ def gflops(call: Callable[[], object]) -> float:
     return counter.get_total_flops() / 1e9
 
 
-def measure(call: Callable[[], object], device: str | torch.device = "cpu", repeats: int = 3) -> Cost:
-    """Seconds and peak memory of ``call()``, after one call that is not counted.
+class MemoryMeter:
+    """The memory of this process at its highest since this was made, beyond what was held then.
 
-    On CUDA the peak is what torch's allocator has given out at most. On a CPU it is the growth of the process's
-    resident memory (Linux only): convolution workspaces count, and pages the C library kept from earlier calls are
-    given back first, so that they neither count nor hide anything.
+    On CUDA it is what torch's allocator has given out. On a CPU it is the process's resident memory (Linux only):
+    convolution workspaces count, and pages the C library kept from earlier calls are given back first, so that they
+    neither count nor hide anything.
     """
-    device = torch.device(device)
-    cuda = device.type == "cuda"
-    call()
-    gc.collect()
-    before = _start_cuda(device) if cuda else _start_cpu()
-    seconds = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        call()
-        if cuda:
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - started)
-    after = torch.cuda.max_memory_allocated(device) if cuda else _resident("VmHWM")
-    known = before is not None and after is not None
-    return Cost(statistics.median(seconds), max(after - before, 0) if known else None)
+
+    def __init__(self, device: str | torch.device = "cpu"):
+        self._device = torch.device(device)
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+            torch.cuda.reset_peak_memory_stats(self._device)
+            self._before: int | None = torch.cuda.memory_allocated(self._device)
+        else:
+            self._before = _forget_peak()
+
+    def peak(self) -> int | None:
+        """Bytes; None where the system keeps no peak that can be reset."""
+        on_cuda = self._device.type == "cuda"
+        highest = torch.cuda.max_memory_allocated(self._device) if on_cuda else _resident("VmHWM")
+        return None if self._before is None or highest is None else max(highest - self._before, 0)
 
 
-def _start_cuda(device: torch.device) -> int:
-    torch.cuda.synchronize(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    return torch.cuda.memory_allocated(device)
-
-
-def _start_cpu() -> int | None:
+def _forget_peak() -> int | None:
     """Forget the peak so far; bytes resident now, or None where the system keeps no resettable peak."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if STATUS.exists() else None
     if trim is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from reid_aug.reid.evaluate import Scores
@@ -37,27 +37,86 @@ def facts_table(title: str, facts: Mapping[str, Any]) -> Table:
 
 
 def generator_table(rows: Sequence[GeneratorScores]) -> Table:
-    """A row for each generator; "-" where a measure's network was not given.
+    """A row for each generator; a measure whose network none of them was given has no column.
 
     Rank-1 and mAP stand over those of the real sources, which are the mark to reach.
     """
+    columns: dict[str, Callable[[GeneratorScores], str | None]] = {
+        "Generator": lambda row: row.generator,
+        "Steps": lambda row: str(row.steps),
+        "Pairs": lambda row: f"{row.pairs:,}",
+        "SSIM": lambda row: _number(row.ssim, 4),
+        "PSNR": lambda row: _number(row.psnr, 2),
+        "mask-SSIM": lambda row: _number(row.masked_ssim, 4),
+        "mask-PSNR": lambda row: _number(row.masked_psnr, 2),
+        "LPIPS": lambda row: _number(row.lpips, 4),
+        "FID": lambda row: _number(row.fid, 2),
+        "Rank-1": lambda row: row.judge and f"{row.rank1:.1f}/{row.source_rank1:.1f}",
+        "mAP": lambda row: row.judge and f"{row.mAP:.1f}/{row.source_mAP:.1f}",
+        "Pose": lambda row: _number(row.pose, 3),
+        "s": lambda row: _number(row.seconds / row.pairs, 3),
+    }
+    return _columns_table(columns, rows, "Rank-1 and mAP: generated queries/their real sources. s: seconds an image.")
+
+
+def costs_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Cost of each system, as ``bench_generators`` measured it."""
+    batch = rows[0]["batch_size"]
+    columns: dict[str, Callable[[Mapping[str, Any]], str | None]] = {
+        "Configuration": lambda row: row["config"],
+        "M params": lambda row: _number(row["parameters_million"], 1),
+        "trained": lambda row: _number(row["trained_million"], 1),
+        "paper's": lambda row: _number(row["published_million"], 1),
+        "GFLOPs/step": lambda row: _number(row["gflops_a_step"], 2),
+        "steps": lambda row: str(row["steps"]),
+        "passes": lambda row: str(row["passes"]),
+        "1: s": lambda row: _seconds(row, "one_image"),
+        "1: MB": lambda row: _number(row["peak_mb_one_image"], 0),
+        f"{batch}: s": lambda row: _seconds(row, "batch"),
+        f"{batch}: MB": lambda row: _number(row["peak_mb_batch"], 0),
+    }
+    caption = "GFLOPs: one image, all guidance passes. 1, N: images in a call. MB: model and call at the highest point."
+    return _columns_table(columns, rows, caption + _extrapolated(rows))
+
+
+def comparisons_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """What two designs save: three poses of one person in one call, and PoCoLD's sparse attention."""
+    columns: dict[str, Callable[[Mapping[str, Any]], str | None]] = {
+        "Configuration": lambda row: row["config"],
+        "3 poses, 1 call: s": lambda row: _seconds(row, "three_poses"),
+        "3 calls: s": lambda row: _seconds(row, "three_calls"),
+        "sparse: MB": lambda row: "peak_mb_dense_batch" in row and _number(row["peak_mb_batch"], 0),
+        "dense: MB": lambda row: _number(row.get("peak_mb_dense_batch"), 0),
+        "sparse: s": lambda row: "peak_mb_dense_batch" in row and _seconds(row, "batch"),
+        "dense: s": lambda row: "peak_mb_dense_batch" in row and _seconds(row, "dense_batch"),
+    }
+    caption = f"sparse, dense: PoCoLD's attention in a call for {rows[0]['batch_size']} images."
+    return _columns_table(columns, rows, caption + _extrapolated(rows))
+
+
+def _columns_table(columns: Mapping[str, Callable[[Any], str | None]], rows: Sequence[Any], caption: str) -> Table:
+    """A row of text for each of ``rows``; "-" for what it lacks, no column for what all lack."""
+    from rich.box import SIMPLE
     from rich.table import Table
 
-    drawn = Table(caption="Rank-1 and mAP: of the generated queries / of their real sources. s: seconds an image.")
-    scores = ("SSIM", "PSNR", "mask-SSIM", "mask-PSNR", "LPIPS", "FID", "Rank-1", "mAP", "Pose")
-    for heading in ("Generator", "Steps", "Pairs", *scores, "s"):
-        drawn.add_column(heading, justify="left" if heading == "Generator" else "right")
-    for row in rows:
-        ranking = ["-", "-"]
-        if row.judge is not None:
-            ranking = [f"{row.rank1:.1f} / {row.source_rank1:.1f}", f"{row.mAP:.1f} / {row.source_mAP:.1f}"]
-        drawn.add_row(
-            row.generator, str(row.steps), f"{row.pairs:,}", _number(row.ssim, 4), _number(row.psnr, 2),
-            _number(row.masked_ssim, 4), _number(row.masked_psnr, 2), _number(row.lpips, 4), _number(row.fid, 2),
-            *ranking, _number(row.pose, 3), _number(row.seconds / row.pairs, 3),
-        )  # fmt: skip
+    drawn = Table(box=SIMPLE, caption=caption)
+    texts = {heading: [text(row) or None for row in rows] for heading, text in columns.items()}
+    texts = {heading: column for heading, column in texts.items() if any(column)}
+    for number, heading in enumerate(texts):
+        drawn.add_column(heading, justify="right" if number else "left")
+    for row in zip(*texts.values()):
+        drawn.add_row(*(text or "-" for text in row))
     return drawn
 
 
-def _number(value: float | None, decimals: int) -> str:
-    return "-" if value is None else f"{value:.{decimals}f}"
+def _number(value: float | None, decimals: int) -> str | None:
+    return None if value is None else f"{value:.{decimals}f}"
+
+
+def _seconds(row: Mapping[str, Any], name: str) -> str:
+    return ("~" if row["measured_steps"] < row["steps"] else "") + f"{row[f'seconds_{name}']:.3g}"
+
+
+def _extrapolated(rows: Sequence[Mapping[str, Any]]) -> str:
+    measured = sorted({row["measured_steps"] for row in rows if row["measured_steps"] < row["steps"]})
+    return f" ~: extrapolated from {', '.join(map(str, measured))} steps to all." if measured else ""
