@@ -11,16 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_configs
-import torch
 from PIL import Image
+from untrained import untrained_generator
 
 from reid_aug.cli import main
 from reid_aug.config import GeneratorConfig, build_config
 from reid_aug.data.images import Images
-from reid_aug.generators.autoencoder import make_codec
-from reid_aug.generators.objective import Objective
-from reid_aug.generators.pipeline import PosePipeline
-from reid_aug.generators.systems import build_denoiser
 
 PAGE = Path(__file__).parents[1] / "docs" / "tasks.md"
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -38,15 +34,7 @@ def folder(toy_market, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     shutil.copytree(toy_market.root, folder / "data" / "toy")
     config = build_config(GeneratorConfig, tiny_configs.GENERATOR)
-    torch.manual_seed(0)
-    codec = make_codec(config.model, Images(toy_market.train, tiny_configs.SIZE).batch(range(8)))
-    denoiser = build_denoiser(config.model, config.noise, codec)
-    with torch.no_grad():
-        for parameter in denoiser.parameters():
-            if not parameter.any():
-                parameter.normal_(0, 0.1)
-    scheduler = Objective(config.noise).scheduler
-    pipe = PosePipeline(denoiser, codec, scheduler, config.sampling.model_dump(), tiny_configs.SIZE)
+    pipe = untrained_generator(config, Images(toy_market.train, tiny_configs.SIZE).batch(range(8)))
     pipe.save_pretrained(folder / "tiny")
     return folder
 

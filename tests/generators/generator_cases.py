@@ -2,13 +2,11 @@
 
 import numpy as np
 import torch
+from untrained import untrained_generator
 
 from reid_aug.config import GeneratorConfig, build_config
-from reid_aug.generators.autoencoder import make_codec
 from reid_aug.generators.condition import Condition
-from reid_aug.generators.objective import Objective
 from reid_aug.generators.pipeline import PosePipeline
-from reid_aug.generators.systems import build_denoiser
 from reid_aug.pose.batch import PoseBatch
 from reid_aug.records import Pose, Sample, Samples
 
@@ -71,19 +69,8 @@ def system_pipe(name: str) -> PosePipeline:
 
 
 def untrained_pipe(settings: GeneratorConfig | None = None) -> PosePipeline:
-    """An untrained generator whose zero-initialised layers are random, so that every input matters."""
-    settings = config() if settings is None else settings
-    torch.manual_seed(0)
-    codec = make_codec(settings.model, training_set()[1].pixels)
-    denoiser = build_denoiser(settings.model, settings.noise, codec).eval()
-    with torch.no_grad():
-        for parameter in denoiser.parameters():
-            if not parameter.any():
-                parameter.normal_(0, 0.1)
-    scheduler = Objective(settings.noise).scheduler
-    made = PosePipeline(denoiser, codec, scheduler, settings.sampling.model_dump(), SIZE)
-    made.set_progress_bar_config(disable=True)
-    return made
+    """An untrained generator of images of ``SIZE``."""
+    return untrained_generator(config() if settings is None else settings, training_set()[1].pixels)
 
 
 def inputs(count: int = 3, seed: int = 0) -> dict:

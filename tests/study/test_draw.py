@@ -5,15 +5,13 @@ import pytest
 import tiny_configs
 import torch
 from PIL import Image
+from untrained import untrained_generator
 
 from reid_aug.config import GeneratorConfig, build_config
 from reid_aug.data.images import Images, decode
 from reid_aug.data.market1501 import Market1501
 from reid_aug.errors import DataError
-from reid_aug.generators.autoencoder import make_codec
-from reid_aug.generators.objective import Objective
 from reid_aug.generators.pipeline import PosePipeline
-from reid_aug.generators.systems import build_denoiser
 from reid_aug.generators.tasks import Blend
 from reid_aug.records import Pose, Samples
 from reid_aug.study.draw import draw
@@ -24,18 +22,8 @@ IMAGPOSE = {"system": "imagpose", "image_size": SIZE, "channels": [16, 32], "lay
 
 
 def untrained(market: Market1501, model: dict) -> PosePipeline:
-    """A generator whose zero-initialised layers are random, so that every input matters."""
     config = build_config(GeneratorConfig, {**tiny_configs.GENERATOR, "model": model})
-    torch.manual_seed(0)
-    codec = make_codec(config.model, Images(market.train, SIZE).batch(range(8)))
-    denoiser = build_denoiser(config.model, config.noise, codec).eval()
-    with torch.no_grad():
-        for parameter in denoiser.parameters():
-            if not parameter.any():
-                parameter.normal_(0, 0.1)
-    pipe = PosePipeline(denoiser, codec, Objective(config.noise).scheduler, config.sampling.model_dump(), SIZE)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return untrained_generator(config, Images(market.train, SIZE).batch(range(8)))
 
 
 @pytest.fixture(scope="module")
