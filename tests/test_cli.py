@@ -100,7 +100,8 @@ COMMANDS = leaves(typer.main.get_command(app))
 def test_the_commands():
     assert {
         "demo", "data toy", "data check", "pose extract", "train-generator", "generate", "filter", "train-reid",
-        "evaluate reid", "evaluate generator", "sweep", "report", "bench reid", "bench pose",
+        "extract-features", "export", "evaluate reid", "evaluate generator", "sweep", "report", "bench reid",
+        "bench pose",
     } <= set(COMMANDS)  # fmt: skip
 
 
@@ -151,7 +152,7 @@ def test_every_command_after_the_other(call, files, tmp_path):
     assert_refused(call(*mixed, "--seed", 3, "--out", runs / "other"), "not among", "Give the data, fraction and seed")
 
     scored = done("evaluate", "reid", runs / "mixed", "--data", data, "--rerank")
-    assert "Rank-1" in scored and "cosine" in scored and "re-ranked" in scored
+    assert "Rank-1" in scored and f"{data}, cosine" in scored and f"{data}, re-ranked" in scored
 
     score = ("evaluate", "generator", runs / "pidm", "--data", data, "--out", runs / "scores.jsonl")
     said = done(*score, "--count", 3, "--steps", 1, "--seed", 7, "--judge", runs / "standard")
@@ -168,6 +169,29 @@ def test_every_command_after_the_other(call, files, tmp_path):
     said = done("sweep", files["study"], "--data", data, "--out", runs / "study", "--set", "seeds=[0]")
     assert "[1/2] 50% standard seed 0: Rank-1" in said and "[2/2] 50% warp" in said and "(2 cells)" in said
     assert f"report: {runs / 'study' / 'report.html'}" in done("report", runs / "study", "--data", data)
+
+
+def test_a_trained_model_elsewhere(call, finished_runs, toy_root, tmp_path):
+    """On other data sets, on folders of any images, and out of this package."""
+    reid, other = finished_runs / "reid", tmp_path / "other"
+    assert call("data", "toy", other, "--identities", 4, "--seed", 3).code == 0
+    form = ("--average-precision", "trapezoidal", "--single-shot", 2)
+    outcome = call("evaluate", "reid", reid, "--data", toy_root, "--data", other, *form)
+    assert outcome.code == 0, outcome.err
+    for folder in (toy_root, other):
+        assert f"{folder}, cosine: Rank-1" in outcome.out
+    assert outcome.out.count("(trapezoidal)") == outcome.out.count("(2 single gallery shots)") == 2
+
+    outcome = call("extract-features", reid, toy_root, "--out", tmp_path / "features.npz")
+    assert outcome.code == 0, outcome.err
+    images = sum(1 for path in toy_root.rglob("*") if path.suffix in (".jpg", ".png"))
+    assert f"{images:,} images" in outcome.out
+    assert_refused(call("extract-features", reid, toy_root, "--out", "features.csv"), ".npz or .safetensors")
+
+    outcome = call("export", reid, "--out", tmp_path / "model.onnx")
+    assert outcome.code == 0, outcome.err
+    assert str(tmp_path / "model.onnx") in outcome.out and (tmp_path / "model.onnx").stat().st_size > 10_000
+    assert_refused(call("bench", "reid", "--model", reid), "--model and --data", "Give both, or neither")
 
 
 def test_training_a_generator_goes_on_with_resume_alone(call, files, toy_root, tmp_path):

@@ -31,7 +31,7 @@ ALLOWED = {
     "reid": BASE | TRAINERS,
     "metrics": {"errors"},
     "integrations": BASE | TRAINERS | {"data", "augment"},
-    "study": BASE | {"data", "pose", "generators", "augment", "reid", "metrics", "integrations"},
+    "study": BASE | TRAINERS | {"data", "pose", "generators", "augment", "reid", "metrics", "integrations"},
     "cli": BASE | {"data", "pose", "generators", "augment", "reid", "metrics", "integrations", "study", "progress"},
 }
 INSIDE_FUNCTIONS = {

@@ -16,26 +16,31 @@ if TYPE_CHECKING:
 
 
 @evaluate_app.command("reid")
-def evaluate_reid(
+def evaluate_reid_command(
     model: Annotated[Path, typer.Argument(help="Re-ID model folder.")],
-    data: Data,
+    data: Annotated[list[Path], typer.Option(help="Market-1501 folder; give several for a row each.")],
     rerank: Annotated[bool, typer.Option("--rerank", help="Also score with k-reciprocal re-ranking.")] = False,
+    average_precision: Annotated[str, typer.Option(help="mean, or trapezoidal as the official code has it.")] = "mean",
+    single_shot: Annotated[int, typer.Option(help="Trials of single-gallery-shot Rank-k; 0 is Market-1501's.")] = 0,
     skip_bad: SkipBad = False,
 ) -> None:
-    """Rank-1, 5, 10, mAP and mINP on query and gallery.
+    """Rank-1, 5, 10, mAP and mINP on query and gallery of one data set or, cross-domain, of several.
 
-    Example: reid-aug evaluate reid runs/standard --data data/market
+    Example: reid-aug evaluate reid runs/standard --data data/market --data data/duke
     """
+    import torch
+
     from reid_aug.reid.model import load_model
-    from reid_aug.study.recipe import Evaluation
+    from reid_aug.study.evaluate_reid import evaluate_reid
     from reid_aug.study.tables import scores_table
 
-    loaded = load_model(model)
-    evaluation = Evaluation(open_market(data, None, skip_bad), loaded.config.image_size)
-    rows = {"cosine": evaluation.scores(loaded)}
-    if rerank:
-        rows["re-ranked"] = evaluation.reranked_scores(loaded)
+    loaded = load_model(model).to("cuda" if torch.cuda.is_available() else "cpu")
+    markets = {str(folder): open_market(folder, None, skip_bad) for folder in data}
+    rows = evaluate_reid(loaded, markets, rerank, average_precision=average_precision, single_shot_trials=single_shot)
     say(scores_table(rows))
+    if (average_precision, single_shot) != ("mean", 0):
+        for name, scores in rows.items():
+            say(f"{name}: {scores}")
 
 
 @evaluate_app.command("generator")

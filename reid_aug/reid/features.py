@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -14,7 +16,11 @@ from reid_aug.reid.transforms import normalise, resize
 
 
 def extract_features(
-    model: ReidModel, images: ImageSource, batch_size: int = 128, device: str | torch.device | None = None
+    model: ReidModel,
+    images: ImageSource,
+    batch_size: int = 128,
+    device: str | torch.device | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Features after the neck, L2-normalised, of every image in order; no test-time flip, as in the reference.
 
@@ -23,6 +29,7 @@ def extract_features(
         images: of any size, resized to the model's on the device.
         batch_size: images at once; it changes the speed, not the features.
         device: None is where the model is.
+        progress: called after every batch with the images done and all.
 
     Returns:
         float32 [N, D] on the CPU.
@@ -39,6 +46,8 @@ def extract_features(
                 indices = np.arange(start, min(start + batch_size, len(images)))
                 batch = resize(images.batch(indices).to(device), model.config.image_size)
                 features[start : start + len(indices)] = F.normalize(model(normalise(batch)).float()).cpu()
+                if progress is not None:
+                    progress(start + len(indices), len(images))
     finally:
         model.train(training)
     return features

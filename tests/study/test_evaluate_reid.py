@@ -1,0 +1,31 @@
+"""One model on several data sets: each scored as it is alone, in the asked form."""
+
+from __future__ import annotations
+
+import pytest
+
+from reid_aug.config import ReidModelConfig
+from reid_aug.data.toy import make_toy_market
+from reid_aug.reid.model import build_model
+from reid_aug.study.evaluate_reid import evaluate_reid
+from reid_aug.study.recipe import Evaluation
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build_model(ReidModelConfig(backbone="test_resnet", image_size=(32, 16)), num_classes=3).eval()
+
+
+def test_each_data_set_is_scored_as_it_is_alone(model, toy_market, tmp_path):
+    other = make_toy_market(tmp_path / "other", identities=2, seed=5, test_identities=3)
+    rows = evaluate_reid(model, {"home": toy_market, "away": other}, rerank=True)
+    assert list(rows) == ["home, cosine", "home, re-ranked", "away, cosine", "away, re-ranked"]
+    for name, market in (("home", toy_market), ("away", other)):
+        assert rows[f"{name}, cosine"] == Evaluation(market, (32, 16)).scores(model)
+    assert rows["home, cosine"] != rows["away, cosine"]
+
+
+def test_the_protocols_form_is_asked_for_and_labelled(model, toy_market):
+    form = {"average_precision": "trapezoidal", "single_shot_trials": 2}
+    (scores,) = evaluate_reid(model, {"home": toy_market}, **form).values()
+    assert "(trapezoidal)" in str(scores) and "(2 single gallery shots)" in str(scores)
