@@ -73,7 +73,6 @@ def test_preconditioning_survives_saving(tmp_path):
     ("changes", "message"),
     [
         ({"learned_variance": True, "codec": "patch_pca"}, "`learned_variance` is for plain pixels"),
-        ({"texture_levels": (5,)}, "`channels` has levels 0 to 1"),
         ({"channels": (16, 30)}, "multiples of 16"),
     ],
 )
