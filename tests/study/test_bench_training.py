@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reid_aug.reid.bench_training import bench_training
+from reid_aug.study.bench_training import bench_training
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import io
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from reid_aug.config import ReidConfig, ReidModelConfig, ReidTrainingConfig
+from reid_aug.data.images import Images
 from reid_aug.records import Mix, Sample, Samples
 from reid_aug.reid.training import train_reid
 from reid_aug.torchreid_library import import_torchreid
@@ -47,24 +48,6 @@ def bench_training(
     }
 
 
-class _Decoded:
-    """An ImageSource of files decoded once."""
-
-    def __init__(self, samples: Samples):
-        self._pixels = torch.stack([_decode(sample.path) for sample in samples])
-
-    def __len__(self) -> int:
-        return len(self._pixels)
-
-    def batch(self, indices: Sequence[int] | np.ndarray) -> torch.Tensor:
-        return self._pixels[torch.as_tensor(indices)]
-
-
-def _decode(path: Path) -> torch.Tensor:
-    with Image.open(path) as image:
-        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-
-
 def _draw_images(folder: Path, batches: int, size: tuple[int, int]) -> Samples:
     """One torchreid epoch of ``batches`` batches: smooth random pictures, as large in bytes as Market-1501's."""
     rng = np.random.default_rng(0)
@@ -86,7 +69,7 @@ def _ours(train: Samples, iterations: int, backbone: str, image_size: tuple[int,
     times: list[float] = []
     train_reid(
         train,
-        _Decoded(train),
+        Images(train, image_size),
         lambda _: Mix(real=_IMAGES),
         config,
         progress=lambda *_: times.append(time.perf_counter()),
