@@ -34,18 +34,27 @@ SCALES = 3  # f_1 to f_3 bias the queries of the three finest up-sampling blocks
 
 
 class PerceptionRefinedDecoder(nn.Module):
-    """``H_D``: learnable queries refined by R transformer decoder blocks that look at the source's last scale."""
+    """``H_D``: learnable queries refined by R transformer decoder blocks that look at the source's last scale.
 
-    def __init__(self, source_channels: int, width: int, queries: int, blocks: int, heads: int):
+    As in the authors' code, the queries start small and the source's tokens know their places. Each block adds what it
+    found to the queries: beside queries of unit size, the features of an untrained encoder would be a few per cent of
+    the prompt, and a UNet trained from scratch would learn one prompt for all sources. For the same reason the tokens
+    are normalised, which the paper does not mention.
+    """
+
+    def __init__(self, source_channels: int, width: int, queries: int, blocks: int, heads: int, places: int):
         super().__init__()
-        self.queries = nn.Parameter(torch.randn(queries, width))
+        self.queries = nn.Parameter(0.02 * torch.randn(queries, width))
+        self.norm = nn.LayerNorm(source_channels)
+        self.places = nn.Parameter(0.02 * torch.randn(places, source_channels))
         self.project = nn.Linear(source_channels, width)
         block = nn.TransformerDecoderLayer(width, heads, 4 * width, dropout=0.0, batch_first=True, norm_first=True)
         self.blocks = nn.TransformerDecoder(block, blocks, norm=nn.LayerNorm(width))
 
     def forward(self, source: Tensor) -> Tensor:
-        """Source tokens [B, N, C] to the coarse-grained prompt [B, queries, width]."""
-        return self.blocks(self.queries.expand(len(source), -1, -1), self.project(source))
+        """Tokens of S sources [B, S, N, C] to the coarse-grained prompt [B, queries, width]; in any order."""
+        tokens = self.project(self.norm(source) + self.places).flatten(1, 2)
+        return self.blocks(self.queries.expand(len(source), -1, -1), tokens)
 
 
 class AppearanceEncoder(nn.Module):
@@ -112,7 +121,7 @@ class CfldDenoiser(ModelMixin, ConfigMixin):
         widths, prompt_width = self.unet.config.block_out_channels, self.unet.config.cross_attention_dim
         self.encoder = PyramidEncoder(encoder_name, tuple(encoder_size), encoder_arguments or {})
         self.decoder = PerceptionRefinedDecoder(
-            self.encoder.channels[-1], prompt_width, queries, decoder_blocks, decoder_heads
+            self.encoder.channels[-1], prompt_width, queries, decoder_blocks, decoder_heads, self.encoder.places
         )
         self.null_prompt = nn.Parameter(torch.randn(queries, prompt_width))  # stands for a dropped source
         self.levels = bias_up_blocks(self.unet)
@@ -166,7 +175,7 @@ class CfldDenoiser(ModelMixin, ConfigMixin):
         """
         sources, size = condition.source.shape[:2], tuple(condition.source.shape[-2:])
         features = self.encoder(condition.source.flatten(0, 1))
-        tokens = features[-1].flatten(2).transpose(1, 2).unflatten(0, sources).flatten(1, 2)  # [B, S N, C]
+        tokens = features[-1].flatten(2).transpose(1, 2).unflatten(0, sources)  # [B, S, N, C]
         tensors = {"prompt": self.decoder(tokens)}
         grid = [side // codec.factor for side in size]
         for scale, (level, encoder) in enumerate(zip(self.levels, self.appearance)):

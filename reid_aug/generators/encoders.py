@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,11 @@ class PyramidEncoder(nn.Module):
         arguments: further ones of the timm model, such as ``embed_dim``.
 
     Raises:
-        ConfigError: timm has no such model, it does not take the arguments, or it has not four scales.
+        ConfigError: timm has no such model, it does not take the arguments or the size, or it has not four scales.
+
+    Attributes:
+        channels: of each scale.
+        places: positions of the last scale.
     """
 
     def __init__(self, name: str, image_size: tuple[int, int], arguments: Mapping[str, Any]):
@@ -89,6 +94,10 @@ class PyramidEncoder(nn.Module):
         self.channels = self.network.feature_info.channels()
         if len(self.channels) != 4:
             raise ConfigError(f"`model.encoder`: {name} has {len(self.channels)} scales, CFLD takes four. Use a Swin.")
+        last = self.network.feature_info.reduction()[-1]
+        if "swin" not in name and any(side % last for side in self.image_size):
+            raise ConfigError(f"`model.encoder_size` {list(self.image_size)}: {name} takes multiples of {last}.")
+        self.places = math.prod(-(-side // last) for side in self.image_size)  # Swin pads what is no multiple
         mean, std = (torch.tensor(self.network.pretrained_cfg[key])[:, None, None] for key in ("mean", "std"))
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("std", std, persistent=False)

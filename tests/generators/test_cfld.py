@@ -87,6 +87,22 @@ def test_zero_convolutions_make_the_bias_nothing_at_the_start():
         assert not torch.allclose(model(noisy, steps, model.encode(condition(), PixelCodec())), expected, atol=1e-3)
 
 
+def test_the_prompt_of_an_untrained_denoiser_tells_sources_apart():
+    """Were it nearly the same for all, a UNet from scratch would learn to do without it."""
+    prompts = denoiser(shaken=False).encode(condition(batch=8), PixelCodec()).tensors["prompt"]
+    assert (prompts - prompts.mean(0)).square().mean() > 0.1 * prompts.square().mean()
+
+
+def test_the_prompt_knows_places_but_no_order_of_sources():
+    decoder = denoiser(shaken=False).decoder
+    tokens = torch.randn(2, 2, 2, 128)  # two people, two sources of each, two places
+    torch.nn.init.normal_(decoder.places)
+    with torch.no_grad():
+        prompt = decoder(tokens)
+        assert torch.allclose(decoder(tokens.flip(1)), prompt, atol=1e-5)
+        assert not torch.allclose(decoder(tokens.flip(2)), prompt, atol=1e-3)
+
+
 def test_zero_convolutions_learn():
     model = denoiser(shaken=False)
     noisy, steps = inputs()
@@ -247,6 +263,7 @@ def test_weights_that_are_not_there(stable_diffusion, tmp_path):
         ({"encoder": "swin_nonsense"}, r"`model\.encoder` 'swin_nonsense'.*Name a timm model"),
         ({"encoder_arguments": {"no_such": 1}}, r"`encoder_arguments` {'no_such': 1}"),
         ({"encoder": "resnet18", "encoder_arguments": {}}, "resnet18 has 5 scales, CFLD takes four"),
+        ({"encoder": "convnext_atto", "encoder_arguments": {}, "encoder_size": (60, 32)}, "takes multiples of 32"),
     ],
 )
 def test_source_encoders_that_cannot_be(changes, message):
