@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -78,6 +79,12 @@ class Study:
         """Where a stage of a cell keeps its files: generators, generated or reid."""
         return self.out / kind / f"{name}-{100 * fraction:g}-seed{seed}"
 
+    def generated_folder(self, arm: str, fraction: float, seed: int) -> Path:
+        """Where an arm's extra images are; arms that ask for the same images share them, whatever they do with them."""
+        settings = self.config.arms[arm]
+        digest = hashlib.sha256(settings.augment.model_dump_json().encode()).hexdigest()[:6]
+        return self.folder("generated", f"{settings.generator or settings.images}-{digest}", fraction, seed)
+
     def timed(self, stage: str, call: Callable[[], Any]) -> Any:
         """The value of ``call``; its time is added to the stage's."""
         start = time.monotonic()
@@ -130,7 +137,7 @@ def generated_set(study: Study, arm: str, subset: Samples, fraction: float, seed
         lambda: augment(
             subset,
             pipe,
-            study.folder("generated", arm, fraction, seed),
+            study.generated_folder(arm, fraction, seed),
             sampling=sampling.model_dump() if sampling and settings.images == "generator" else None,
             progress=study.progress,
             **(settings.augment.model_dump() | {"seed": seed}),

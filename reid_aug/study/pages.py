@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from pathlib import Path
 
 import torch
@@ -66,15 +67,17 @@ def seen_by(source: GeneratorSource) -> str:
 
 
 def generated_sheets(study: Study) -> list[Picture]:
-    """A sheet for each arm with extra images: source, target pose, generated, and a real image of the person."""
-    pictures = []
+    """A sheet for each set of extra images: source, target pose, generated, and a real image of the person."""
+    pictures, arms = [], defaultdict(list)
     fraction, seed = study.config.fractions[0], study.config.seeds[0]
     subset = take_fraction(study.market.train, fraction, seed)
     for arm in study.config.arms:
-        folder = study.folder("generated", arm, fraction, seed)
+        arms[study.generated_folder(arm, fraction, seed)].append(arm)
+    for folder, sharing in arms.items():
         if (folder / MANIFEST).exists():
             sheet = store_sheet(Store.open(folder), subset, study.market.train)
-            pictures.append(Picture(f"{arm}: {fraction:.0%} of the training images, seed {seed}", sheet))
+            title = f"{', '.join(sharing)}: {fraction:.0%} of the training images, seed {seed}"
+            pictures.append(Picture(title, sheet))
     return pictures
 
 

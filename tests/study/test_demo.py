@@ -62,7 +62,8 @@ def test_the_whole_demo_from_scratch(small):
     stages: list[str] = []
     outcome = demo.run_demo(small, True, lambda stage, *_: stages.append(stage), said.append)
     assert {"train generator", "generate", "train re-ID"} == set(stages)
-    store = Store.open(small / "study-from-scratch" / "generated" / "augmented-50-seed0")
+    (generated,) = (small / "study-from-scratch" / "generated").glob("*-50-seed0")
+    store = Store.open(generated)
     assert store.settings["generator"] == load_generator(small / "generator").digest
     assert f"report: {small / 'study-from-scratch' / 'report.html'}" in outcome
     page = (small / "study-from-scratch" / "report.html").read_text(encoding="utf-8")

@@ -50,7 +50,8 @@ def test_the_page_says_what_generators_saw_and_how_long_stages_took(page):
 
 
 def test_a_sheet_puts_images_beside_what_they_were_made_from(finished, toy_market):
-    store = Store.open(finished.folder / "generated" / "copies-50-seed0")
+    study = Study(finished.config, toy_market, finished.folder)
+    store = Store.open(study.generated_folder("copies", 0.5, 0))
     sheet = np.asarray(store_sheet(store, take_fraction(toy_market.train, 0.5, seed=0), toy_market.train), float)
     height, width = 128 * SCALE, 64 * SCALE
     top = sheet.shape[0] - (height + GAP)  # the last line is the last image
@@ -67,10 +68,10 @@ def test_a_sheet_puts_images_beside_what_they_were_made_from(finished, toy_marke
 
 
 def test_a_set_without_an_image_yet_has_no_sheet(finished, toy_market, tmp_path):
-    there = Store.open(finished.folder / "generated" / "warp-50-seed0")
+    there = Store.open(Study(finished.config, toy_market, finished.folder).generated_folder("warp", 0.5, 0))
     poses = {image.target_pose: toy_market.train.poses[image.target_pose] for image in there.images}
-    Store.create(tmp_path / "generated" / "warp-50-seed0", {}, poses)
     study = Study(finished.config, toy_market, tmp_path)
+    Store.create(study.generated_folder("warp", 0.5, 0), {}, poses)
     assert generated_sheets(study) == []
     assert ranked_lists(study) == []
 

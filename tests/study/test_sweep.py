@@ -14,7 +14,7 @@ import pytest
 import tiny_configs
 
 from reid_aug.augment.identity import judge
-from reid_aug.augment.store import Store
+from reid_aug.augment.store import KEPT, Store
 from reid_aug.config import FilterConfig, GeneratorConfig, StudyConfig, load_config
 from reid_aug.data.images import Images
 from reid_aug.data.market1501 import load_market1501
@@ -28,6 +28,12 @@ from reid_aug.study.sweep import announcer, generate_sets, run_sweep, train_gene
 
 GENERATED = ["copies", "own", "warp", "whole"]
 SCORES = ("arm", "rank1", "rank5", "rank10", "mAP", "mINP", "real_images", "synthetic_images")
+
+
+def made(folder: Path, arm: str) -> Path:
+    """Where the arm's extra images are: those arms are named as their generators."""
+    (found,) = (folder / "generated").glob(f"{arm}-??????-50-seed0")
+    return found
 
 
 def lines(folder: Path) -> list[dict]:
@@ -63,13 +69,13 @@ def test_every_arm_has_one_line_and_the_standard_one_is_first(finished, toy_mark
 
 def test_the_images_counted_are_those_that_the_filter_kept(finished):
     for line in lines(finished.folder):
-        kept = finished.folder / "generated" / f"{line['arm']}-50-seed0" / "bounding_box_train"
-        assert line["synthetic_images"] == (len(list(kept.iterdir())) if kept.exists() else 0)
+        kept = 0 if line["arm"] == "standard" else len(list((made(finished.folder, line["arm"]) / KEPT).iterdir()))
+        assert line["synthetic_images"] == kept
 
 
 @pytest.mark.parametrize("arm", GENERATED)
 def test_the_standard_arms_model_judged_the_images(finished, toy_market, arm):
-    store = Store.open(finished.folder / "generated" / f"{arm}-50-seed0")
+    store = Store.open(made(finished.folder, arm))
     subset = take_fraction(toy_market.train, 0.5, seed=0)
     model = load_model(finished.folder / "reid" / "standard-50-seed0")
     generated = store.samples(("keep", "reject", "unfiltered"))
@@ -86,7 +92,7 @@ def test_a_generator_is_trained_for_each_subset_or_once_for_all(finished):
     assert folders == ["own-50-seed0", "whole"]
     digests = {}
     for arm, folder in (("own", "own-50-seed0"), ("whole", "whole")):
-        store = Store.open(finished.folder / "generated" / f"{arm}-50-seed0")
+        store = Store.open(made(finished.folder, arm))
         digests[arm] = store.settings["generator"]
         assert digests[arm] == load_generator(finished.folder / "generators" / folder).digest
     assert digests["own"] != digests["whole"]  # as they learned from different images
@@ -173,7 +179,7 @@ def test_a_killed_study_goes_on_without_doubling_anything(finished, toy_root, tm
     arms = {name: tiny_configs.ARMS[name] for name in ("standard", "own")}
     run_sweep(tiny_configs.study(arms=arms), load_market1501(toy_root), folder)
     assert scores(folder) == [line for line in scores(finished.folder) if line["arm"] in arms]
-    store, unbroken = (Store.open(where / "generated" / "own-50-seed0") for where in (folder, finished.folder))
+    store, unbroken = (Store.open(made(where, "own")) for where in (folder, finished.folder))
     assert Counter(image.name for image in store.images) == Counter(image.name for image in unbroken.images)
     for one, other in zip(store.images, unbroken.images):
         assert (one.name, one.seed, one.verdict) == (other.name, other.seed, other.verdict)
@@ -184,7 +190,7 @@ def test_a_killed_study_goes_on_without_doubling_anything(finished, toy_root, tm
 
 def test_a_judged_set_is_not_judged_again(copy, finished, toy_market):
     """Another machine's model may be a rounding away; the set that a training began with must not change under it."""
-    store = Store.open(copy / "generated" / "warp-50-seed0")
+    store = Store.open(made(copy, "warp"))
     first = store.images[0]
     store.update([first.judged(0.5, "reject" if first.verdict == "keep" else "keep", "by hand")])
     kept = [line for line in (copy / "results.jsonl").read_text().splitlines(True) if '"warp"' not in line]
@@ -209,6 +215,17 @@ def test_stage_by_stage_gives_the_same_results(finished, toy_market, tmp_path):
     run_sweep(config, toy_market, folder)
     assert [Store.open(store.folder).path(image).read_bytes() for image in Store.open(store.folder).images] == drawn
     assert scores(folder) == [line for line in scores(finished.folder) if line["arm"] in arms]
+
+
+def test_arms_that_ask_for_the_same_images_share_them(toy_market, tmp_path):
+    arms = {
+        "standard": {}, "ratio": tiny_configs.arm("warp", "fixed_ratio"), "after": tiny_configs.arm("warp", "finetune"),
+        "more": {**tiny_configs.arm("warp", "finetune"), "augment": {"per_identity": 3, "batch_size": 3}},
+    }  # fmt: skip
+    stores = generate_sets(tiny_configs.study(arms=arms, generators={}), toy_market, tmp_path / "study")
+    ratio, after, more = (store.folder for store in stores)
+    assert ratio == after != more
+    assert len(list((tmp_path / "study" / "generated").iterdir())) == 2
 
 
 def test_a_subsets_seed_is_its_generators(toy_market, tmp_path):
