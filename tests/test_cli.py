@@ -156,7 +156,7 @@ def test_every_command_after_the_other(call, files, tmp_path):
 
     score = ("evaluate", "generator", runs / "pidm", "--data", data, "--out", runs / "scores.jsonl")
     said = done(*score, "--count", 3, "--steps", 1, "--seed", 7, "--judge", runs / "standard")
-    assert "mask-SSIM" in said and "left out" in said and "--pose-model" in said and "identity" not in said
+    assert "M-SSIM" in said and "left out" in said and "--pose-model" in said and "identity" not in said
     pairs = tmp_path / "pairs.csv"
     write_pairs(pairs, sample_pairs(load_market1501(data).gallery, 3, seed=7))
     done("evaluate", "generator", "warp", "--data", data, "--pairs", pairs, "--out", runs / "scores.jsonl")

@@ -46,9 +46,10 @@ def generator_table(rows: Sequence[GeneratorScores]) -> Table:
         "Steps": lambda row: str(row.steps),
         "Pairs": lambda row: f"{row.pairs:,}",
         "SSIM": lambda row: _number(row.ssim, 4),
+        "SSIM-51": lambda row: _number(row.ssim_uniform, 4),
         "PSNR": lambda row: _number(row.psnr, 2),
-        "mask-SSIM": lambda row: _number(row.masked_ssim, 4),
-        "mask-PSNR": lambda row: _number(row.masked_psnr, 2),
+        "M-SSIM": lambda row: _number(row.masked_ssim, 4),
+        "M-PSNR": lambda row: _number(row.masked_psnr, 2),
         "LPIPS": lambda row: _number(row.lpips, 4),
         "FID": lambda row: _number(row.fid, 2),
         "Rank-1": lambda row: row.judge and f"{row.rank1:.1f}/{row.source_rank1:.1f}",
@@ -56,7 +57,11 @@ def generator_table(rows: Sequence[GeneratorScores]) -> Table:
         "Pose": lambda row: _number(row.pose, 3),
         "s": lambda row: _number(row.seconds / row.pairs, 3),
     }
-    return _columns_table(columns, rows, "Rank-1 and mAP: generated queries/their real sources. s: seconds an image.")
+    caption = (
+        "SSIM: Gaussian window of 11 pixels; SSIM-51: uniform. M-: on the person. Rank-1, mAP: generated queries/their "
+        "real sources. s: seconds an image."
+    )
+    return _columns_table(columns, rows, caption)
 
 
 def costs_table(rows: Sequence[Mapping[str, Any]]) -> Table:
