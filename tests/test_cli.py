@@ -152,7 +152,7 @@ def test_every_command_after_the_other(call, files, tmp_path):
     assert_refused(call(*mixed, "--seed", 3, "--out", runs / "other"), "not among", "Give the data, fraction and seed")
 
     scored = done("evaluate", "reid", runs / "mixed", "--data", data, "--rerank")
-    assert "Rank-1" in scored and f"{data}, cosine" in scored and f"{data}, re-ranked" in scored
+    assert "Rank-1" in scored and "data, cosine" in scored and "data, re-ranked" in scored
 
     score = ("evaluate", "generator", runs / "pidm", "--data", data, "--out", runs / "scores.jsonl")
     said = done(*score, "--count", 3, "--steps", 1, "--seed", 7, "--judge", runs / "standard")
@@ -179,7 +179,7 @@ def test_a_trained_model_elsewhere(call, finished_runs, toy_root, tmp_path):
     outcome = call("evaluate", "reid", reid, "--data", toy_root, "--data", other, *form)
     assert outcome.code == 0, outcome.err
     for folder in (toy_root, other):
-        assert f"{folder}, cosine: Rank-1" in outcome.out
+        assert f"{folder.name}, cosine: Rank-1" in outcome.out
     assert outcome.out.count("(trapezoidal)") == outcome.out.count("(2 single gallery shots)") == 2
 
     outcome = call("extract-features", reid, toy_root, "--out", tmp_path / "features.npz")

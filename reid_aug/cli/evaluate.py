@@ -35,7 +35,9 @@ def evaluate_reid_command(
     from reid_aug.study.tables import scores_table
 
     loaded = load_model(model).to("cuda" if torch.cuda.is_available() else "cpu")
-    markets = {str(folder): open_market(folder, None, skip_bad) for folder in data}
+    names = [folder.resolve().name for folder in data]
+    names = names if len(set(names)) == len(names) else data
+    markets = {str(name): open_market(folder, None, skip_bad) for name, folder in zip(names, data, strict=True)}
     rows = evaluate_reid(loaded, markets, rerank, average_precision=average_precision, single_shot_trials=single_shot)
     say(scores_table(rows))
     if (average_precision, single_shot) != ("mean", 0):
