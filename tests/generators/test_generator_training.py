@@ -6,17 +6,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from generator_cases import config, training_set
+from accelerate import Accelerator
+from generator_cases import config, training_set, untrained_pipe
 
 from reid_aug.config import GeneratorConfig, load_config
 from reid_aug.errors import CheckpointError, ConfigError, DataError, OutputError, TrainingError
+from reid_aug.generators import training
+from reid_aug.generators.learner import Learner
 from reid_aug.generators.pipeline import load_generator
+from reid_aug.generators.systems import build_denoiser
 from reid_aug.generators.training import train_generator
 
 HERE = Path(__file__).parent
+OWN_MODULES = os.pathsep.join(map(str, (HERE, HERE.parent)))
 KILLED = """
-import sys, time
-sys.path.insert(0, {here!r})
+import time
 from generator_cases import config, training_set
 from reid_aug.generators.training import train_generator
 from reid_aug.generators import training
@@ -67,8 +71,8 @@ def test_the_loss_falls_on_one_pair(tmp_path):
 def test_a_killed_run_resumed_ends_with_the_weights_of_an_unbroken_one(tmp_path):
     settings = config(training={"iterations": 8, "checkpoint_every": 2})
     train_generator(*training_set(), settings, tmp_path / "unbroken")
-    code = KILLED.format(here=str(HERE), out=str(tmp_path / "killed"))
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    code = KILLED.format(out=str(tmp_path / "killed"))
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads()), "PYTHONPATH": OWN_MODULES}
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
     for line in process.stdout:
         if line.strip() == "5":
@@ -98,11 +102,59 @@ def test_time_is_up_and_the_run_goes_on_later(tmp_path):
     assert same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_names_the_pairs(tmp_path):
-    settings = config(training={"iterations": 8, "checkpoint_every": 2, "learning_rate": 1e30, "gradient_clip": 1e30})
-    with pytest.raises(TrainingError, match=r"the loss is (nan|inf).*jpg -> 000"):
-        train_generator(*training_set(), settings, tmp_path)
+def test_a_loss_that_is_no_number_stops_the_run_and_names_every_pair_of_the_batch(tmp_path):
+    loop = {"iterations": 8, "accumulation": 2, "learning_rate": 1e30, "gradient_clip": 1e30}
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf).*--resume and a lower training") as caught:
+        train_generator(*training_set(), config(training=loop), tmp_path)
+    assert str(caught.value).count(".jpg -> 000") == 2 * 4
     assert not (tmp_path / "model_index.json").exists()
+
+
+def test_a_diverged_run_goes_on_from_its_last_good_checkpoint_at_a_lower_rate(tmp_path, monkeypatch):
+    def with_bad_gradients(*arguments):
+        denoiser = build_denoiser(*arguments)
+        next(denoiser.parameters()).register_hook(lambda gradient: gradient * torch.nan)
+        return denoiser
+
+    given = config(training={"iterations": 4, "checkpoint_every": 1})
+    train_generator(*training_set(), given, tmp_path, minutes=0)
+    good = (tmp_path / "checkpoint.pt").read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "build_denoiser", with_bad_gradients)
+        with pytest.raises(TrainingError, match=r"iteration 2: weights that are no numbers.*The batch was: 000"):
+            train_generator(*training_set(), given, tmp_path, resume=True)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == good
+    lower = config(training={"iterations": 4, "checkpoint_every": 1, "learning_rate": 1e-4})
+    train_generator(*training_set(), lower, tmp_path, resume=True)
+    assert all(tensor.isfinite().all() for tensor in weights(tmp_path).values())
+    assert load_config(GeneratorConfig, tmp_path / "train_config.yaml") == lower
+
+
+def test_another_rate_is_for_runs_to_go_on_with_not_for_trained_ones(tmp_path):
+    train_generator(*training_set(), config(), tmp_path)
+    with pytest.raises(OutputError, match="other settings"):
+        train_generator(*training_set(), config(training={"learning_rate": 1e-4}), tmp_path, resume=True)
+
+
+def test_a_seed_gives_the_same_generator_and_another_gives_another(tmp_path):
+    for name, seed in (("first", 3), ("again", 3), ("other", 4)):
+        train_generator(*training_set(), config(training={"seed": seed, "iterations": 2}), tmp_path / name)
+    assert same(weights(tmp_path / "first"), weights(tmp_path / "again"))
+    assert not same(weights(tmp_path / "first"), weights(tmp_path / "other"))
+
+
+def test_the_rate_after_a_resume_is_that_of_an_unbroken_schedule():
+    rates = []
+    for begins in ([0], [0, 3]):
+        accelerator = Accelerator(cpu=True)
+        loop = {"schedule": "cosine", "warmup": 2, "iterations": 8}
+        learner = Learner(untrained_pipe(), config(training=loop), accelerator)
+        for begin, end in zip(begins, [*begins[1:], 6]):
+            learner.start(begin)
+            for _ in range(begin, end):
+                learner.rate.step()
+        rates.append(learner.learning_rate)
+    assert rates[0] == rates[1]
 
 
 def test_folders_that_are_not_this_run(tmp_path):
@@ -147,14 +199,13 @@ def test_runs_of_different_precision_in_one_process(tmp_path):
 @pytest.mark.slow
 def test_two_processes_train_one_generator(tmp_path):
     code = (
-        f"import sys; sys.path.insert(0, {str(HERE)!r})\n"
         "from generator_cases import config, training_set\n"
         "from reid_aug.generators.training import train_generator\n"
         f"train_generator(*training_set(), config(), {str(tmp_path / 'run')!r}, minutes=10)\n"
     )
     (tmp_path / "script.py").write_text(code)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true"}
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "PYTHONPATH": OWN_MODULES}
     done = subprocess.run([*command, str(tmp_path / "script.py")], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     assert weights(tmp_path / "run")
