@@ -31,11 +31,10 @@ from reid_aug.errors import ConfigError
 from reid_aug.generators.pipeline import PosePipeline, load_generator
 from reid_aug.records import Samples
 from reid_aug.reid import training
-from reid_aug.reid.evaluate import Scores, evaluate, evaluate_distances
+from reid_aug.reid.evaluate import Scores, evaluate
 from reid_aug.reid.features import extract_features
 from reid_aug.reid.holdout import split_holdout
 from reid_aug.reid.model import ReidModel
-from reid_aug.reid.rerank import k_reciprocal
 
 Progress = Callable[[str, int, int, str], None]  # stage, done, total, a note such as the loss
 
@@ -237,9 +236,3 @@ class Evaluation:
         """Scores by name, for the logs of a training."""
         scores = self.scores(model)
         return {"holdout_rank1": scores.rank1, "holdout_mAP": scores.mAP}
-
-    def reranked_scores(self, model: ReidModel) -> Scores:
-        """The same with k-reciprocal re-ranking (Zhong et al. 2017)."""
-        query, gallery = self.market.query, self.market.gallery
-        distances = k_reciprocal(*self.features(model))
-        return evaluate_distances(distances, query.pids, query.camids, gallery.pids, gallery.camids)

@@ -23,6 +23,8 @@ def test_each_data_set_is_scored_as_it_is_alone(model, toy_market, tmp_path):
     for name, market in (("home", toy_market), ("away", other)):
         assert rows[f"{name}, cosine"] == Evaluation(market, (32, 16)).scores(model)
     assert rows["home, cosine"] != rows["away, cosine"]
+    plain, reranked = rows["home, cosine"], rows["home, re-ranked"]
+    assert plain.queries == reranked.queries and plain.mAP != reranked.mAP
 
 
 def test_the_protocols_form_is_asked_for_and_labelled(model, toy_market):
