@@ -207,8 +207,8 @@ def report(out: Path) -> None:
         common = {"run": run, "backbone": config.model.backbone, "fraction": FRACTION, "seed": SEED}
         common |= {"torch": torch.__version__, "images_per_second": images * len(seconds) / sum(seconds)}
         for line in scored:
-            recent = [step["loss"] for step in steps if line["iteration"] - WINDOW < step["iteration"]]
-            results.append(common | {"loss": float(np.mean(recent[:WINDOW]))} | line)
+            recent = [step["loss"] for step in steps[: line["iteration"]]][-WINDOW:]
+            results.append(common | {"loss": float(np.mean(recent))} | line)
     write_lines(HERE / "results.jsonl", map(json.dumps, results))
     write_text(HERE / "table.md", _table(results))
     _plot(results, losses)
