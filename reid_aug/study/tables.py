@@ -18,8 +18,8 @@ def scores_table(rows: Mapping[str, Scores]) -> Table:
     from rich.table import Table
 
     drawn = Table()
-    for heading in ("Distance", "Rank-1", "Rank-5", "Rank-10", "mAP", "mINP", "Queries"):
-        drawn.add_column(heading, justify="left" if heading == "Distance" else "right")
+    for heading in ("Data set, distance", "Rank-1", "Rank-5", "Rank-10", "mAP", "mINP", "Queries"):
+        drawn.add_column(heading, justify="left" if heading == "Data set, distance" else "right")
     for name, scores in rows.items():
         values = (scores.rank1, scores.rank5, scores.rank10, scores.mAP, scores.mINP)
         drawn.add_row(name, *(f"{value:.1f}" for value in values), f"{scores.queries:,}")
