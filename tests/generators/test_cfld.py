@@ -82,7 +82,7 @@ def test_zero_convolutions_make_the_bias_nothing_at_the_start():
         expected = plain.eval()(
             noisy, steps, encoded.tensors["prompt"], down_intrablock_additional_residuals=residuals
         ).sample
-        assert torch.allclose(model(noisy, steps, encoded), expected, atol=1e-5)
+        assert torch.allclose(model(noisy, steps, encoded), expected, atol=1e-4)
         shake(model.appearance)
         assert not torch.allclose(model(noisy, steps, model.encode(condition(), PixelCodec())), expected, atol=1e-3)
 
