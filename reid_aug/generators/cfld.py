@@ -36,11 +36,11 @@ SCALES = 3  # f_1 to f_3 bias the queries of the three finest up-sampling blocks
 class PerceptionRefinedDecoder(nn.Module):
     """``H_D``: learnable queries refined by R transformer decoder blocks that look at the source's last scale.
 
-    As in the authors' code, the queries start small, the source's tokens know their places, and no norm comes last. Each
-    block adds what it found to the queries: beside queries of unit size, the features of an untrained encoder would be
-    a few per cent of the prompt, and a UNet trained from scratch would learn one prompt for all sources. Likewise a
-    last norm would leave of the prompt only the direction that grows fastest, in which two people may be alike. The
-    tokens are normalised, which the paper does not mention, so that an untrained encoder is heard.
+    As in the authors' code, the queries start small, the source's tokens know their places, and no norm comes last.
+    Each block adds what it found to the queries: beside queries of unit size, the features of an untrained encoder
+    would be a few per cent of the prompt, and a UNet trained from scratch would learn one prompt for all sources.
+    Likewise a last norm would leave of the prompt only the direction that grows fastest, in which two people may be
+    alike. The tokens are normalised, which the paper does not mention, so that an untrained encoder is heard.
     """
 
     def __init__(self, source_channels: int, width: int, queries: int, blocks: int, heads: int, places: int):
