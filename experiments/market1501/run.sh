@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# The Market-1501 study, stage by stage; every stage goes on from what an earlier call left.
+#
+#   run.sh generator [--minutes 25]     train the generators that the cells need
+#   run.sh generate  [--minutes 25]     draw the cells' images
+#   run.sh cells     [--minutes 120]    filter, train re-ID, evaluate; cells in results.jsonl are not run again
+#   run.sh quality NAME                 score a generator, warp or copies on 400 of the published test pairs, drawn once
+#   run.sh report                       table, plots and configuration into the tier's folder here
+#   run.sh pack NAME DIR                a generator in half precision, in parts of 15 MB
+#   run.sh unpack DIR                   put it back, to be used in its place
+#
+# DATA     Market-1501 folder with its key points          OUT  folder of the runs (images stay there)
+# TIER     cpu (by default) or gpu: configs/study/market1501_TIER.yaml
+# WEIGHTS  re-ID weights of another data set, osnet_x0_25_msmt17.pth
+# Further arguments go to reid-aug, such as --set 'seeds=[0]'.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+: "${DATA:=data/market}" "${OUT:=runs/market1501}" "${TIER:=cpu}" "${WEIGHTS:=osnet_x0_25_msmt17.pth}"
+stage=${1:?"give a stage: generator, generate, cells, quality, report, pack or unpack"}
+shift
+
+sweep() {
+  reid-aug sweep "$here/../../configs/study/market1501_$TIER.yaml" --data "$DATA" --out "$OUT" \
+    --set reid.model.weights="$WEIGHTS" "$@"
+}
+
+case $stage in
+  generator) sweep --until generators "$@" ;;
+  generate) sweep --until images "$@" ;;
+  cells) sweep "$@" ;;
+  quality)
+    pairs=$DATA/market-pairs-test.csv
+    { head -n 1 "$pairs"; tail -n +2 "$pairs" | shuf -n 400 --random-source=<(yes); } > "$OUT/pairs-400.csv"
+    generator=$1
+    [ -d "$OUT/generators/$1" ] && generator=$OUT/generators/$1
+    mkdir -p "$here/$TIER"
+    reid-aug evaluate generator "$generator" --data "$DATA" --pairs "$OUT/pairs-400.csv" \
+      --out "$here/$TIER/generators.jsonl" "${@:2}"
+    ;;
+  report)
+    reid-aug report "$OUT" --data "$DATA" "$@"
+    mkdir -p "$here/$TIER"
+    cp "$OUT"/{results.jsonl,results.md,study.yaml,stages.json} "$OUT"/curves-*.png "$here/$TIER/"
+    ;;
+  pack)
+    mkdir -p "$2"
+    half=$(mktemp -d)
+    python - "$OUT/generators/$1" "$half/$1" <<'PYTHON'
+import sys
+import torch
+import reid_aug
+from reid_aug.config import GeneratorConfig, load_config, save_config
+
+trained, half = sys.argv[1:]
+pipe = reid_aug.load_generator(trained)
+pipe.denoiser.to(torch.float16)
+pipe.save_pretrained(half)
+save_config(load_config(GeneratorConfig, f"{trained}/train_config.yaml"), f"{half}/train_config.yaml")
+PYTHON
+    tar -C "$half" -c "$1" | split -b 15M - "$2/$1.tar."
+    (cd "$2" && sha256sum "$1".tar.* > "$1.sha256")
+    rm -r "$half"
+    ;;
+  unpack)
+    (cd "$1" && sha256sum --check --quiet ./*.sha256)
+    mkdir -p "$OUT/generators"
+    cat "$1"/*.tar.* | tar -C "$OUT/generators" -x
+    ;;
+  *) echo "$stage: no such stage; give generator, generate, cells, quality, report, pack or unpack" >&2; exit 2 ;;
+esac
