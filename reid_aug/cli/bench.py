@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from reid_aug.cli.app import bench_app, say
-from reid_aug.cli.options import open_market
+from reid_aug.cli.options import Data, Keypoints, Settings, open_market
 
 
 @bench_app.command("reid")
@@ -64,6 +64,29 @@ def bench_generators_command(
     if out is not None:
         write_json(out, {"rows": rows})
         say(f"rows: {out}")
+
+
+@bench_app.command("train-generator")
+def bench_train_generator(
+    config: Annotated[Path, typer.Argument(help="Generator configuration, e.g. configs/generator/pidm_market.yaml.")],
+    data: Data,
+    keypoints: Keypoints = None,
+    settings: Settings = None,
+) -> None:
+    """A generator's training loop beside its bare forward and backward step, in images a second.
+
+    Example: reid-aug bench train-generator configs/generator/pidm_market.yaml --data data/market
+    """
+    from reid_aug.config import GeneratorConfig, load_config
+    from reid_aug.data.images import Images
+    from reid_aug.data.pairs import make_pairs
+    from reid_aug.study.bench_loop import bench_loop
+    from reid_aug.study.tables import facts_table
+
+    resolved = load_config(GeneratorConfig, config, settings or ())
+    train = open_market(data, keypoints, skip_bad=False).train
+    images = Images(train, resolved.model.image_size)
+    say(facts_table("Generator training", bench_loop(train, images, make_pairs(train), resolved)))
 
 
 @bench_app.command("pose")

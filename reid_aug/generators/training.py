@@ -68,7 +68,7 @@ def train_generator(
         log_with="tensorboard",
         project_dir=str(out),
     )
-    pipe, batches = _assemble(samples, images, pairs, config, accelerator)
+    pipe, batches = assemble(samples, images, pairs, config, accelerator)
     folder = RunFolder(out, config, batches.digest, resume)
     if resume and is_trained(folder.path):
         return load_generator(folder.path)
@@ -107,7 +107,7 @@ def train_generator(
     return pipe
 
 
-def _assemble(
+def assemble(
     samples: Samples,
     images: ImageSource,
     pairs: Sequence[tuple[str, str]],
