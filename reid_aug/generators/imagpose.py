@@ -171,8 +171,8 @@ def shaped_as(trained: UNet2DConditionModel, config: ImagposeConfig) -> Imagpose
     """
     has = trained.config
     taken = {
-        "channels": tuple(has.block_out_channels), "layers_per_level": has.layers_per_block, "heads": has.attention_head_dim,
-        "context_channels": has.cross_attention_dim,
+        "channels": tuple(has.block_out_channels), "layers_per_level": has.layers_per_block,
+        "heads": has.attention_head_dim, "context_channels": has.cross_attention_dim,
     }  # fmt: skip
     shape = unet_shape(has.in_channels, has.out_channels, *taken.values())
     defaults = inspect.signature(UNet2DConditionModel.__init__).parameters
