@@ -22,20 +22,20 @@ from reid_aug.records import Pose, Sample, Samples
 IDENTITIES = 4
 TARGETS = (1, 2)  # poses that are generated, from the image in pose 0
 DRAWS = 32  # of noise and timestep for each pair, to measure a loss
-SWIN = {"embed_dim": 16, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2], "window_size": 2}
+SWIN = {"embed_dim": 16, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2], "window_size": 2, "drop_path_rate": 0.0}
 SYSTEMS = {
     "pidm": {"channels": (32, 64), "texture_levels": (0, 1), "dropout": 0.0, "learned_variance": False},
     "pocold": {"channels": (32, 64), "texture_levels": (0, 1), "heads": 2, "attention_rows": 16,
                "constraint_weight": 0.001},
     "cfld": {"channels": (32, 64), "heads": 2, "prompt_channels": 32, "encoder": "swin_tiny_patch4_window7_224",
-             "encoder_size": SIZE, "encoder_arguments": SWIN, "queries": 4, "decoder_blocks": 1, "decoder_heads": 2,
-             "appearance_layers": 1},
+             "encoder_size": (64, 32), "encoder_arguments": SWIN, "queries": 4, "decoder_blocks": 1,
+             "decoder_heads": 2, "appearance_layers": 1},
     "imagpose": {"channels": (32, 64), "heads": 2, "context_channels": 32, "patch": 2},
 }  # fmt: skip
 TRAINING = {
     "pidm": {"iterations": 300},
     "pocold": {"iterations": 300},
-    "cfld": {"iterations": 400},
+    "cfld": {"iterations": 480, "learning_rate": 1e-3},  # at 2e-3 its transformers come to see one person in two
     "imagpose": {"iterations": 500, "batch_size": 8},  # of up to four images
 }
 
@@ -88,10 +88,7 @@ def settings(system: str) -> GeneratorConfig:
 
 @torch.inference_mode()
 def share_of_the_loss_left(pipe: PosePipeline, settings: GeneratorConfig, samples: Samples, people: torch.Tensor):
-    """The loss over the eight pairs, as a share of where training starts without preconditioning: an output of zero.
-
-    The untrained network itself is no measure: preconditioned, it is the Wiener filter already.
-    """
+    """The loss over the eight pairs, as a share of that of an output of zero."""
     source, target = (torch.tensor(side).repeat(DRAWS) for side in zip(*eight_pairs(samples)))
     pixels = people.flatten(0, 1).float() / 127.5 - 1
     poses = PoseBatch.stack([samples.poses[sample.name] for sample in samples])
@@ -127,6 +124,8 @@ def check_that_it_follows(make: Make, people: torch.Tensor) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_eight_pairs_are_learnt_and_pose_and_source_are_followed(system, tmp_path):
+    """The loss counts as started from an output of zero, where training without preconditioning starts, since an
+    untrained network that is preconditioned is the Wiener filter already."""
     (samples, people), config = drawn_people(), settings(system)
     pairs = [(samples[source].name, samples[target].name) for source, target in eight_pairs(samples)]
     pipe = train_generator(samples, ArrayImages(people.flatten(0, 1)), pairs, config, tmp_path)
