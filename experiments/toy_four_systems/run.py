@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from pathlib import Path
 
 import torch
@@ -60,11 +61,14 @@ def train(out: Path, minutes: float) -> None:
             folder, seen = out / variant, []
             config = config_of(system, warp_prior)
             pairs, images = make_pairs(market.train), Images(market.train)
+            started = time.process_time()
             train_generator(
                 market.train, images, pairs, config, folder, resume=(folder / "train_config.yaml").exists(),
                 minutes=minutes, progress=lambda iterations, loss, seen=seen: seen.append((iterations, loss)),
             )  # fmt: skip
-            record(market, variant, folder, minutes=minutes, iterations=seen[-1][0], loss=round(seen[-1][1], 4))
+            cpu_seconds = round(time.process_time() - started)  # how much of the core the run had
+            iterations, loss = seen[-1]
+            record(market, variant, folder, minutes=minutes, cpu_seconds=cpu_seconds, iterations=iterations, loss=loss)
     for name in ("warp", "copies"):
         if name not in done:
             record(market, name, name)
@@ -114,10 +118,10 @@ def report(out: Path) -> None:
 def table() -> str:
     """The lines of results.jsonl in Markdown."""
     columns = {
-        "variant": "", "parameters": ",", "iterations": ",", "ssim": ".3f", "ssim_uniform": ".3f", "psnr": ".2f",
+        "variant": "", "parameters": ",", "cpu_seconds": "", "iterations": ",", "ssim": ".3f", "ssim_uniform": ".3f", "psnr": ".2f",
         "masked_ssim": ".3f", "masked_psnr": ".2f", "rank1": ".1f", "mAP": ".1f",
     }  # fmt: skip
-    heads = ("variant", "parameters", "iterations", "SSIM", "SSIM-51", "PSNR", "M-SSIM", "M-PSNR", "Rank-1", "mAP",
+    heads = ("variant", "parameters", "CPU s", "iterations", "SSIM", "SSIM-51", "PSNR", "M-SSIM", "M-PSNR", "Rank-1", "mAP",
              "s an image")  # fmt: skip
     rows = [heads, ["---"] * len(heads)]
     for line in lines():
