@@ -118,11 +118,13 @@ def report(out: Path) -> None:
 def table() -> str:
     """The lines of results.jsonl in Markdown."""
     columns = {
-        "variant": "", "parameters": ",", "cpu_seconds": "", "iterations": ",", "ssim": ".3f", "ssim_uniform": ".3f", "psnr": ".2f",
-        "masked_ssim": ".3f", "masked_psnr": ".2f", "rank1": ".1f", "mAP": ".1f",
+        "variant": "", "parameters": ",", "cpu_seconds": "", "iterations": ",", "ssim": ".3f", "ssim_uniform": ".3f",
+        "psnr": ".2f", "masked_ssim": ".3f", "masked_psnr": ".2f", "rank1": ".1f", "mAP": ".1f",
     }  # fmt: skip
-    heads = ("variant", "parameters", "CPU s", "iterations", "SSIM", "SSIM-51", "PSNR", "M-SSIM", "M-PSNR", "Rank-1", "mAP",
-             "s an image")  # fmt: skip
+    heads = (
+        "variant", "parameters", "CPU s", "iterations", "SSIM", "SSIM-51", "PSNR", "M-SSIM", "M-PSNR", "Rank-1", "mAP",
+        "s an image",
+    )  # fmt: skip
     rows = [heads, ["---"] * len(heads)]
     for line in lines():
         cells = [format(line[name], style) if line.get(name) else "" for name, style in columns.items()]
