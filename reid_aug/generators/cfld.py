@@ -28,7 +28,6 @@ from reid_aug.generators.stable_diffusion import open_unet, unet_shape
 from reid_aug.generators.unet import all_kept
 from reid_aug.pose.render import heatmaps, limb_image
 from reid_aug.pose.skeleton import JOINTS
-from reid_aug.pose.warp import warp_parts
 
 SCALES = 3  # f_1 to f_3 bias the queries of the three finest up-sampling blocks with cross-attention
 
@@ -186,8 +185,7 @@ class CfldDenoiser(ModelMixin, ConfigMixin):
         pose = torch.cat([limb_image(poses, size), heatmaps(poses, size, self.config.heatmap_sigma)], 1)
         tensors |= {f"pose_{level}": residual for level, residual in enumerate(self.pose_adapter(pose))}
         if self.warp_adapter is not None:
-            first = [sources[1] * index for index in range(sources[0])]  # the prior is drawn from the first source
-            warp = torch.cat(warp_parts(condition.source[:, 0], condition.source_pose.at(first), poses), 1)
+            warp = torch.cat(condition.warped_source(), 1)
             tensors |= {f"warp_{level}": residual for level, residual in enumerate(self.warp_adapter(warp))}
         return all_kept(tensors)
 

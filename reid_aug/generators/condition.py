@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from reid_aug.pose.batch import PoseBatch
+from reid_aug.pose.warp import warp_parts
 
 if TYPE_CHECKING:
     from reid_aug.generators.autoencoder import Codec
@@ -34,6 +35,25 @@ class Condition:
     def encoded_source(self, codec: Codec) -> torch.Tensor:
         """The source images in the codec's space, [B S, C, h, w]."""
         return codec.encode(self.source.flatten(0, 1)) if self.latents is None else self.latents.flatten(0, 1)
+
+    def warped_source(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The source warped part by part into each target pose: the part-warp prior.
+
+        Of several sources, a later one fills what those before it leave uncovered.
+
+        Returns:
+            Images [B T, 3, H, W] in [-1, 1] and their coverage [B T, 1, H, W] in [0, 1].
+        """
+        people, sources = self.source.shape[:2]
+        pixels = self.source.flatten(0, 1)
+        first = torch.arange(people, device=pixels.device).repeat_interleave(len(self.target_pose) // people) * sources
+        image, coverage = warp_parts(pixels[first], self.source_pose.at(first), self.target_pose)
+        for further in range(1, sources):
+            rows = first + further
+            filling, covered = warp_parts(pixels[rows], self.source_pose.at(rows), self.target_pose)
+            image = torch.lerp(image, filling, (covered - coverage).clamp(min=0))
+            coverage = torch.maximum(coverage, covered)
+        return image, coverage
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,6 @@ from reid_aug.generators.precondition import Precondition
 from reid_aug.generators.stable_diffusion import open_unet, unet_shape
 from reid_aug.generators.unet import all_kept, check_grid
 from reid_aug.pose.render import limb_image
-from reid_aug.pose.warp import warp_parts
 
 POSE_CHANNELS = (16, 32, 96, 256)  # of ControlNet's condition embedding; each after the first halves the grid
 
@@ -121,8 +120,7 @@ class ImagposeDenoiser(ModelMixin, ConfigMixin):
             "context": torch.cat(context, 1).unflatten(0, (people, sources)).flatten(1, 2),
         }
         if self.config.warp_prior:
-            first = torch.arange(people, device=pixels.device).repeat_interleave(targets) * sources
-            image, coverage = warp_parts(pixels[first], condition.source_pose.at(first), condition.target_pose)
+            image, coverage = condition.warped_source()
             coverage = functional.adaptive_avg_pool2d(coverage, latents.shape[-2:])
             tensors["warp"] = torch.cat([codec.encode(image), coverage], 1).unflatten(0, (people, targets))
         return all_kept(tensors)

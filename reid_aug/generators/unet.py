@@ -21,7 +21,6 @@ from reid_aug.generators.autoencoder import Codec
 from reid_aug.generators.condition import Condition, Encoded
 from reid_aug.generators.encoders import TextureEncoder, norm_groups, residual_block
 from reid_aug.generators.precondition import Precondition
-from reid_aug.pose.warp import warp_parts
 
 System = TypeVar("System", bound="SourceUNet")
 Attend = Callable[[int, nn.Module, Tensor], Tensor]
@@ -138,9 +137,7 @@ class SourceUNet(ModelMixin, ConfigMixin):
             tokens = feature.flatten(2).transpose(1, 2)  # [B S, h w, C]
             tensors[f"texture_{index}"] = tokens.reshape(batch, sources * tokens.shape[1], -1)
         if self.config.warp_prior:
-            first = [sources * index for index in range(batch)]  # the prior is drawn from the first source
-            poses = condition.source_pose.at(first), condition.target_pose
-            image, coverage = warp_parts(condition.source[:, 0], *poses)
+            image, coverage = condition.warped_source()
             coverage = functional.adaptive_avg_pool2d(coverage, latents.shape[-2:])
             tensors["warp"] = torch.cat([codec.encode(image), coverage], 1)
         return tensors

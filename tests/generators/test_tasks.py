@@ -176,7 +176,7 @@ def test_a_second_source_matters_as_tensor_or_as_pictures(pipe):
         "source_pose": [list(pair) for pair in zip(plain["source_pose"], other["source_pose"])],
     }
     made = pipe(**both).images
-    assert difference(made, pipe(**plain).images) > 8
+    assert difference(made, pipe(**plain).images) > 2  # the same source twice leaves at most 1
     pictures = [[Image.fromarray(image.permute(1, 2, 0).numpy()) for image in pair] for pair in both["source"]]
     assert torch.equal(pipe(**{**both, "source": pictures}).images, made)
 
