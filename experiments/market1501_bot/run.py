@@ -74,10 +74,7 @@ class Curve:
 def recipe(iterations: int, evaluate_every: int) -> ReidConfig:
     """The shipped configuration at this length; torchreid's run takes its model, batch, rate and decay too."""
     lengths = [f"training.iterations={iterations}", f"training.evaluate_every={evaluate_every}"]
-    # BoT's rate and early milestones are for a network that begins from ImageNet. From scratch they leave it at chance;
-    # this is the rate of OSNet's authors for Adam, held for longer.
-    scratch = ["training.learning_rate=0.0015", "training.milestones=[0.6, 0.85]"]
-    settings = [*lengths, *scratch, "training.checkpoint_every=100", f"training.seed={SEED}"]
+    settings = [*lengths, "training.checkpoint_every=100", f"training.seed={SEED}"]
     return load_config(ReidConfig, HERE.parents[1] / "configs" / "reid" / "osnet_x0_25.yaml", settings)
 
 
@@ -259,7 +256,7 @@ def main() -> None:
     parser.add_argument("command", choices=["ours", "torchreid", "report"])
     parser.add_argument("--data", type=Path, help="Market-1501 folder")
     parser.add_argument("--out", type=Path, required=True, help="folder of both runs")
-    parser.add_argument("--iterations", type=int, default=3000)
+    parser.add_argument("--iterations", type=int, default=2000)
     parser.add_argument("--evaluate-every", type=int, default=500)
     given = parser.parse_args()
     if given.command == "report":
