@@ -94,14 +94,15 @@ class Learner:
 
     def evaluate(self, evaluate: Callable[[ReidModel], Mapping[str, float]]) -> Mapping[str, float]:
         """What ``evaluate`` says of the model as it would be returned now; training goes on unchanged."""
-        values = evaluate(self._current().eval()) if self.is_main else {}
-        self._current().train()
+        model = self._current(keep_precision=True)
+        values = evaluate(model.eval()) if self.is_main else {}
+        model.train()
         self.wait()
         return values
 
     def result(self) -> ReidModel:
         """The trained model, or its moving average, in evaluation mode."""
-        return self._current().eval()
+        return self._current(keep_precision=False).eval()
 
     def state(self) -> dict[str, Any]:
         """All that changes in training. Random draws are functions of (seed, iteration) and need no state."""
@@ -159,10 +160,11 @@ class Learner:
     def _optimisers(self) -> list:
         return [self._optimiser] if self._centers is None else [self._optimiser, self._center_optimiser]
 
-    def _current(self) -> ReidModel:
+    def _current(self, keep_precision: bool) -> ReidModel:
         if self._average is not None:
             return self._average.module
-        return self._accelerator.unwrap_model(self._model, keep_fp32_wrapper=False)
+        # Without its wrapper the model would go on training in float32.
+        return self._accelerator.unwrap_model(self._model, keep_fp32_wrapper=keep_precision)
 
     def _set_rate(self, iteration: int) -> None:
         for group in self._optimiser.param_groups:

@@ -257,6 +257,15 @@ def test_early_evaluation_changes_nothing_and_is_logged(tmp_path):
     assert {"identity", "triplet", "center", "learning_rate"} <= set(events.Tags()["scalars"])
 
 
+def test_early_evaluation_leaves_mixed_precision_as_it_is():
+    def evaluate(model):
+        extract_features(model, ArrayImages(PEOPLE))
+        return {}
+
+    evaluated = _train(tiny_config(precision="bf16", evaluate_every=2), evaluate=evaluate)
+    assert _equal(evaluated, _train(tiny_config(precision="bf16"))) and not _equal(evaluated, _train())
+
+
 _TWO = """
 import sys
 sys.path.insert(0, {here!r})
