@@ -135,8 +135,7 @@ class _Deadline:
 def _open(config: StudyConfig, market: Market1501, out: str | Path, progress: Progress) -> Study:
     """The study in its folder, after a check that the folder and the data set are its own."""
     out = Path(out)
-    _claim(out, config)
-    check_data(out, market)
+    _claim(out, config, market)
     return Study(config, market, out, progress)
 
 
@@ -192,7 +191,7 @@ def _note_seconds(study: Study) -> None:
     study.seconds.clear()
 
 
-def _claim(out: Path, config: StudyConfig) -> None:
+def _claim(out: Path, config: StudyConfig, market: Market1501) -> None:
     """Make the folder this study's, or find that it is already; ``study.yaml`` then has what both ask for."""
     path = out / "study.yaml"
     if path.exists():
@@ -201,10 +200,12 @@ def _claim(out: Path, config: StudyConfig) -> None:
         except ConfigError as error:
             raise OutputError(f"{out}: holds a study of another version: {error} Name another folder.") from None
         config = _joined(there, config, out)
+        check_data(out, market)  # before anything in the folder changes
     elif out.exists() and not all(file.name.endswith(".tmp") for file in out.iterdir()):
         raise OutputError(f"{out}: not empty, and not a study. Name another folder.")
     out.mkdir(parents=True, exist_ok=True)
     save_config(config, path)
+    check_data(out, market)
 
 
 def _joined(there: StudyConfig, asked: StudyConfig, out: Path) -> StudyConfig:

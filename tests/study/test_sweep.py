@@ -266,10 +266,12 @@ def test_other_settings_are_refused_and_change_nothing(copy, toy_market, changes
     assert (copy / "study.yaml").read_bytes() == before
 
 
-def test_another_data_set_is_refused(copy, finished, toy_market):
+def test_another_data_set_is_refused_and_changes_nothing(copy, toy_market):
     other = dataclasses.replace(toy_market, query=toy_market.query[1:])
+    before = (copy / "study.yaml").read_bytes()
     with pytest.raises(DataError, match=r"not the images that the study in .* was run on"):
-        run_sweep(finished.config, other, copy, announce=never)
+        run_sweep(tiny_configs.study(seeds=[0, 1]), other, copy, announce=never)
+    assert (copy / "study.yaml").read_bytes() == before
 
 
 def test_a_folder_of_something_else_is_refused(toy_market, tmp_path):
