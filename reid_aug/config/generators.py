@@ -85,7 +85,7 @@ class AutoencoderConfig(Config):
     """A small autoencoder with factor 4 (a diffusers ``AutoencoderTiny``) and how it is trained."""
 
     image_size: ImageSize = (128, 64)
-    latent_channels: PositiveInt = 16
+    latent_channels: int = Field(16, ge=1, le=48)  # of a 4x4 patch's 3 x 16 numbers
     width: PositiveInt = 32  # channels of every convolution
     # Residual blocks at the resolutions 1, 1/2 and 1/4 of the encoder; the decoder has them the other way round.
     blocks: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt] = (0, 1, 2)

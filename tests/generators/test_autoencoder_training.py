@@ -130,7 +130,11 @@ def test_bad_input(tmp_path):
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [({"image_size": (30, 16)}, "multiples of 4"), ({"image_size": (32, 16)}, "at most the smaller side")],
+    [
+        ({"image_size": (30, 16)}, "multiples of 4"),
+        ({"image_size": (32, 16)}, "at most the smaller side"),
+        ({"latent_channels": 49}, "`latent_channels`: .*48"),
+    ],
 )
 def test_sizes_that_cannot_be(values, message):
     with pytest.raises(ConfigError, match=message):
