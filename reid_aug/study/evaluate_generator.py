@@ -198,7 +198,7 @@ def _check_pairs(pairs: Sequence[tuple[str, str]], test: Samples) -> None:
         for name in (source, target):
             if name not in pids:
                 raise DataError(f"pairs: {name} is in neither gallery nor query. Name pairs of test images.")
-            if name not in test.poses:
+            if name not in test.poses or not test.poses[name].visible.any():
                 raise DataError(f"pairs: {name} has no key points. Load the data set with those of the test images.")
         if source == target or pids[source] != pids[target]:
             raise DataError(f"pairs: {source},{target} are not two images of one person. Leave the pair out.")

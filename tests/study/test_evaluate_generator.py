@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -184,6 +185,8 @@ def test_bad_pairs_and_settings_are_named(toy_market, pairs):
         toy_market.root, toy_market.train, toy_market.query,
         Samples(toy_market.gallery, {name: pose for name, pose in toy_market.gallery.poses.items() if name != target}),
     )  # fmt: skip
+    nothing = Pose(np.zeros((18, 2), np.float32), np.zeros(18, bool), (128, 64))
+    unseen = replace(toy_market, gallery=Samples(toy_market.gallery, {**toy_market.gallery.poses, target: nothing}))
     for market, bad, message in (
         (toy_market, [], "pairs: none"),
         (toy_market, [("nobody.jpg", target)], r"nobody\.jpg is in neither gallery nor query"),
@@ -191,6 +194,7 @@ def test_bad_pairs_and_settings_are_named(toy_market, pairs):
         (toy_market, [(source, source)], "are not two images of one person"),
         (toy_market, [(source, stranger.name)], "are not two images of one person"),
         (blind, [(source, target)], f"{target} has no key points"),
+        (unseen, [(source, target)], f"{target} has no key points"),
     ):
         with pytest.raises(DataError, match=message):
             evaluate_generator(CopyAugmenter(), market, bad)
