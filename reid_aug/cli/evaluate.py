@@ -28,13 +28,11 @@ def evaluate_reid_command(
 
     Example: reid-aug evaluate reid runs/standard --data data/market --data data/duke
     """
-    import torch
-
     from reid_aug.reid.model import load_model
     from reid_aug.study.evaluate_reid import evaluate_reid
     from reid_aug.study.tables import scores_table
 
-    loaded = load_model(model).to("cuda" if torch.cuda.is_available() else "cpu")
+    loaded = load_model(model)
     names = [folder.resolve().name for folder in data]
     names = names if len(set(names)) == len(names) else data
     markets = {str(name): open_market(folder, None, skip_bad) for name, folder in zip(names, data, strict=True)}
@@ -80,7 +78,7 @@ def evaluate_generator_command(
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     networks = {
-        "judge": None if judge is None else load_model(judge).to(device),
+        "judge": None if judge is None else load_model(judge),
         "estimate": None if pose_model is None else partial(estimate_poses, model_file=pose_model),
         "lpips": None if lpips_weights is None else Lpips(lpips_weights, device=device),
         "inception": None if fid_weights is None else load_inception(fid_weights, device),

@@ -71,8 +71,6 @@ def extract_features_command(
 
     Example: reid-aug extract-features runs/standard data/market/query --out query.npz
     """
-    import torch
-
     from reid_aug.data.folder import load_folder
     from reid_aug.data.images import Images
     from reid_aug.progress import Bars
@@ -81,11 +79,10 @@ def extract_features_command(
     from reid_aug.reid.model import load_model
 
     write, loaded, samples = feature_writer(out), load_model(model), load_folder(folder, skip_bad)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     images = Images(samples, loaded.config.image_size)
     with Bars() as bars:
         features = extract_features(
-            loaded, images, batch_size, device, progress=lambda done, total: bars("features", done, total)
+            loaded, images, batch_size, progress=lambda done, total: bars("features", done, total)
         )
     write([sample.path.relative_to(folder).as_posix() for sample in samples], features)
     say(f"features: {out}   {len(features):,} images x {features.shape[1]}")

@@ -69,8 +69,10 @@ def save_model(model: ReidModel, config: ReidConfig, folder: str | Path) -> None
         save_file(weights, path)
 
 
-def load_model(folder: str | Path) -> ReidModel:
-    """The model that :func:`save_model` or training left in ``folder``, on the CPU, in evaluation mode.
+def load_model(folder: str | Path, device: str | torch.device | None = None) -> ReidModel:
+    """The model that :func:`save_model` or training left in ``folder``, in evaluation mode.
+
+    ``device`` None is the GPU where there is one.
 
     Raises:
         CheckpointError: no model there, or weights that are damaged or of another architecture.
@@ -88,4 +90,4 @@ def load_model(folder: str | Path) -> ReidModel:
     model = build_model(config.model_copy(update={"weights": None}), len(weights["classifier.weight"]))
     model.config = config
     load_exactly(model, weights, folder / WEIGHTS_NAME, f"{config.backbone} as {CONFIG_NAME} describes it")
-    return model.eval()
+    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()

@@ -71,7 +71,7 @@ def train_reid(
             run.claim(config, train, synthetic, schedule)
         learner.wait()
         if run.finished:
-            return load_model(run.folder).to(learner.device)
+            return load_model(run.folder, learner.device)
     start = _resume(learner, run)
 
     with learner.reproducible(), _scalars(run, learner.is_main, start) as write:
