@@ -95,10 +95,8 @@ class PoseBatch:
 
     def _means(self, groups: Sequence[tuple[int, ...]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean [B, G, 2] of the visible joints of each group, and whether there is one [B, G]."""
-        member = torch.zeros(len(groups), len(JOINTS))
-        for row, group in zip(member, groups):
-            row[list(group)] = 1.0
-        weight = self.visible[:, None, :] * member.to(self.xy)  # [B, G, K]
+        member = self.xy.new_tensor([[joint in group for joint in range(len(JOINTS))] for group in groups])
+        weight = self.visible[:, None, :] * member  # [B, G, K]
         count = weight.sum(-1)
         # A sum of products, not a matmul: autocast would compute that in bfloat16, which has no half pixels past 128.
         total = (weight[..., None] * self.xy[:, None]).sum(-2)
