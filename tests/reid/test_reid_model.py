@@ -177,7 +177,7 @@ def test_saved_and_loaded_models_give_the_same_features(tmp_path):
     model = build_model(config.model, 5).eval()
     saved = config.model_copy(update={"model": config.model.model_copy(update={"weights": "imagenet"})})
     save_model(model, saved, tmp_path / "run")
-    loaded = load_model(tmp_path / "run")
+    loaded = load_model(tmp_path / "run", "cpu")
     images = torch.randn(2, 3, 32, 16)
     assert not loaded.training and loaded.config == saved.model
     assert torch.equal(loaded(images), model(images))
