@@ -51,8 +51,9 @@ class Condition:
         for further in range(1, sources):
             rows = first + further
             filling, covered = warp_parts(pixels[rows], self.source_pose.at(rows), self.target_pose)
-            image = torch.lerp(image, filling, (covered - coverage).clamp(min=0))
-            coverage = torch.maximum(coverage, covered)
+            both = torch.maximum(coverage, covered)
+            image = torch.lerp(image, filling, (both - coverage) / both.clamp(min=1e-6))  # its share of what is covered
+            coverage = both
         return image, coverage
 
 

@@ -35,7 +35,10 @@ def test_a_later_source_fills_what_earlier_ones_leave_uncovered():
         assert (further - own).max() > 0.5  # there is something to fill
         for y in range(SIZE[0]):
             for x in range(SIZE[1]):
-                share = max(0.0, (further - own)[0, 0, y, x].item())
+                before, after = own[0, 0, y, x].item(), max(own[0, 0, y, x].item(), further[0, 0, y, x].item())
+                share = 0.0 if after == 0 else 1 - before / after
                 mixed = (1 - share) * first[0, :, y, x] + share * second[0, :, y, x]
                 assert torch.allclose(image[person, :, y, x], mixed, atol=1e-6)
-                assert coverage[person, 0, y, x] == max(own[0, 0, y, x], further[0, 0, y, x])
+                assert coverage[person, 0, y, x].item() == after
+                if before == 0 and after > 0:
+                    assert torch.allclose(image[person, :, y, x], second[0, :, y, x], atol=1e-6)
