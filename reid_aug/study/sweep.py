@@ -39,7 +39,7 @@ def run_sweep(
             to the next.
         market: the data set.
         out: folder of the study.
-        minutes: no cell is begun after this long.
+        minutes: no cell is begun after this long, and training a generator stops, to go on in the next run.
         progress: called by every stage of a cell.
         announce: called before a cell (result None) and after it.
 
@@ -54,7 +54,7 @@ def run_sweep(
         cell = study.cell(arm, fraction, seed)
         if results.has(cell):
             continue
-        if deadline.passed:
+        if deadline.passed or not _has_generator(study, arm, fraction, seed, deadline):
             break
         announce(position, len(cells), cell, None)
         result = run_cell(study, arm, fraction, seed)
@@ -79,19 +79,10 @@ def train_generators(
         OutputError, DataError: as :func:`run_sweep`.
     """
     study, deadline = _open(config, market, out, progress), _Deadline(minutes)
-    folders = []
     for arm, fraction, seed in _cells(config):
-        name = config.arms[arm].generator
-        if name is None or config.generators[name].config is None:
-            continue
-        if deadline.passed:
+        if deadline.passed or not _has_generator(study, arm, fraction, seed, deadline):
             break
-        subset = take_fraction(market.train, fraction, seed)
-        folder = trained_generator(study, name, subset, fraction, seed, deadline.minutes_left)
-        _note_seconds(study)
-        if is_trained(folder) and folder not in folders:
-            folders.append(folder)
-    return folders
+    return sorted(folder for folder in (study.out / "generators").glob("*") if is_trained(folder))
 
 
 def generate_sets(
@@ -100,7 +91,7 @@ def generate_sets(
     """Draw the extra images of every cell, unfiltered; a set begun before is completed.
 
     Args:
-        minutes: no set is begun after this long.
+        minutes: no set is begun after this long, and training a generator stops, to go on in the next run.
 
     Raises:
         OutputError, DataError: as :func:`run_sweep`.
@@ -110,11 +101,22 @@ def generate_sets(
     for arm, fraction, seed in _cells(config):
         if config.arms[arm].images == "none":
             continue
-        if deadline.passed:
+        if deadline.passed or not _has_generator(study, arm, fraction, seed, deadline):
             break
         stores.append(generated_set(study, arm, take_fraction(market.train, fraction, seed), fraction, seed))
         _note_seconds(study)
     return stores
+
+
+def _has_generator(study: Study, arm: str, fraction: float, seed: int, deadline: _Deadline) -> bool:
+    """Whether the arm's generator, if it has one of the study's own, is trained: here, as far as the time allows."""
+    name = study.config.arms[arm].generator
+    if name is None or study.config.generators[name].config is None:
+        return True
+    subset = take_fraction(study.market.train, fraction, seed)
+    folder = trained_generator(study, name, subset, fraction, seed, deadline.minutes_left)
+    _note_seconds(study)
+    return is_trained(folder)
 
 
 class _Deadline:

