@@ -56,6 +56,14 @@ def test_a_damaged_part_is_refused(trained, tmp_path):
     assert not (tmp_path / "here").exists()
 
 
+def test_an_unfinished_generator_stays(trained, tmp_path):
+    (trained / "checkpoint.pt").write_bytes(b"")
+    done = run(tmp_path / "there", "pack", "full", tmp_path / "parts")
+    assert done.returncode == 2
+    assert "not trained to the end" in done.stderr
+    assert not (tmp_path / "parts").exists()
+
+
 def test_an_unknown_stage_is_named(tmp_path):
     done = run(tmp_path, "train")
     assert done.returncode == 2

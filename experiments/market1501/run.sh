@@ -30,6 +30,7 @@ case $stage in
   cells) sweep "$@" ;;
   quality)
     pairs=$DATA/market-pairs-test.csv
+    mkdir -p "$OUT"
     { head -n 1 "$pairs"; tail -n +2 "$pairs" | shuf -n 400 --random-source=<(yes); } > "$OUT/pairs-400.csv"
     generator=$1
     [ -d "$OUT/generators/$1" ] && generator=$OUT/generators/$1
@@ -43,6 +44,10 @@ case $stage in
     cp "$OUT"/{results.jsonl,results.md,study.yaml,stages.json} "$OUT"/curves-*.png "$here/$TIER/"
     ;;
   pack)
+    if [ -e "$OUT/generators/$1/checkpoint.pt" ]; then
+      echo "$OUT/generators/$1: not trained to the end; run the stage generator again first" >&2
+      exit 2
+    fi
     mkdir -p "$2"
     half=$(mktemp -d)
     python - "$OUT/generators/$1" "$half/$1" <<'PYTHON'
@@ -57,7 +62,7 @@ pipe.denoiser.to(torch.float16)
 pipe.save_pretrained(half)
 save_config(load_config(GeneratorConfig, f"{trained}/train_config.yaml"), f"{half}/train_config.yaml")
 PYTHON
-    tar -C "$half" -c "$1" | split -b 15M - "$2/$1.tar."
+    tar -C "$half" -c "$1" | split -b 15MB - "$2/$1.tar."
     (cd "$2" && sha256sum "$1".tar.* > "$1.sha256")
     rm -r "$half"
     ;;
