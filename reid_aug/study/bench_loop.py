@@ -21,7 +21,7 @@ _MEASURED = 2 * LOG_EVERY  # iterations, after as many as the loop takes to its 
 def bench_loop(
     samples: Samples, images: ImageSource, pairs: Sequence[tuple[str, str]], config: GeneratorConfig
 ) -> dict[str, float | int | str]:
-    """Images a second of :func:`train_generator`, and of forward and backward on one batch that is there already.
+    """Images a second of :func:`train_generator`, and of forward and backward on the same batches, made beforehand.
 
     Both run for the same iterations after a warm-up that has compilation in it. ``share`` is the first over the second.
     """
@@ -56,13 +56,13 @@ def _seconds_of_a_step(samples, images, pairs, config: GeneratorConfig) -> float
     learner = Learner(pipe, config, accelerator)
     learner.start(0)
     batches.encode_images(None)
-    inputs = step_inputs(batches.at(0))
-    for iteration in range(LOG_EVERY + _MEASURED):
+    inputs = [step_inputs(batches.at(iteration)) for iteration in range(LOG_EVERY + _MEASURED)]
+    for iteration in range(len(inputs)):
         if iteration == LOG_EVERY:
             _wait(accelerator.device)
             start = time.perf_counter()
         with accelerator.autocast():
-            accelerator.backward(learner.run(*inputs).mean())
+            accelerator.backward(learner.run(*inputs[iteration]).mean())
         learner.optimiser.zero_grad(set_to_none=True)
     _wait(accelerator.device)
     return (time.perf_counter() - start) / _MEASURED
