@@ -172,7 +172,7 @@ class CfldConfig(GeneratorModelConfig):
     heads: PositiveInt = 8
     prompt_channels: PositiveInt = 768
     encoder: str = "swin_base_patch4_window7_224"  # any timm model of four scales
-    encoder_weights: str | None = None  # None: from scratch; "imagenet": timm's own from the hub; else a weight file
+    encoder_weights: str | None = None  # None: from scratch; "timm": its own from the hub; else a weight file
     encoder_size: ImageSize = (256, 256)  # that the source is resized to
     encoder_arguments: dict[str, Any] = {}  # further ones of the timm model, such as embed_dim
     queries: PositiveInt = 16  # Q, of the perception-refined decoder

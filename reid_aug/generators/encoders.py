@@ -103,13 +103,13 @@ class PyramidEncoder(nn.Module):
         self.register_buffer("std", std, persistent=False)
 
     def load(self, weights: str) -> None:
-        """Load trained weights: a local file, or "imagenet" for timm's own from the hub.
+        """Load trained weights: a local file, or "timm" for timm's own from the hub.
 
         Raises:
             CheckpointError: no file, the hub is not reachable, or weights of another architecture.
         """
         try:
-            source = {} if weights == "imagenet" else self._file(Path(weights))
+            source = {} if weights == "timm" else self._file(Path(weights))
             trained = self._create(pretrained=True, **source)
         except Exception as error:  # timm and hub clients raise many kinds
             reason = str(error).split("\n")[0]
