@@ -16,13 +16,18 @@ from reid_aug.errors import CheckpointError, ConfigError, OutputError
 from reid_aug.files import replacing
 from reid_aug.generators.pipeline import PosePipeline
 
-CHECKPOINT = "checkpoint.pt"
+CHECKPOINT, SETTINGS = "checkpoint.pt", "train_config.yaml"
 CHANGEABLE = ("learning_rate", "gradient_clip")  # of the loop, in a run that is resumed: a diverged one needs others
 
 
 def is_trained(folder: Path) -> bool:
     """Whether ``folder`` has a generator that was trained to the end of its iterations."""
     return (folder / "model_index.json").exists() and not (folder / CHECKPOINT).exists()
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether a run was begun in ``folder``, and so is to be resumed."""
+    return (folder / SETTINGS).exists()
 
 
 class RunFolder:
@@ -42,7 +47,7 @@ class RunFolder:
     def __init__(self, path: str | Path, config: GeneratorConfig, data: str, resume: bool):
         self.path, self.config, self.data = Path(path), config, data
         self.checkpoint = self.path / CHECKPOINT
-        self.settings = self.path / "train_config.yaml"
+        self.settings = self.path / SETTINGS
         begun = self.checkpoint.exists() or (self.path / "model_index.json").exists()
         if begun:
             self._check(resume)

@@ -18,7 +18,7 @@ from reid_aug.data.market1501 import Market1501
 from reid_aug.data.pairs import make_pairs
 from reid_aug.data.subsets import take_fraction
 from reid_aug.generators.pipeline import load_generator
-from reid_aug.generators.run_folder import is_trained
+from reid_aug.generators.run_folder import is_begun, is_trained
 from reid_aug.generators.training import train_generator
 from reid_aug.records import Samples
 from reid_aug.reid.model import WEIGHTS_NAME, ReidModel, load_model
@@ -186,7 +186,7 @@ def trained_generator(
                 make_pairs(samples),
                 config,
                 folder,
-                resume=(folder / "train_config.yaml").exists(),
+                resume=is_begun(folder),
                 minutes=minutes,
                 progress=lambda done, loss: study.progress("train generator", done, total, f"loss {loss:.4f}"),
             ),

@@ -22,6 +22,7 @@ from reid_aug.data.images import Images
 from reid_aug.data.pairs import make_pairs
 from reid_aug.data.toy import make_toy_market
 from reid_aug.generators.pipeline import SHIPPED
+from reid_aug.generators.run_folder import is_begun, is_trained
 from reid_aug.generators.training import train_generator
 from reid_aug.study.pages import report_study
 from reid_aug.study.recipe import Progress
@@ -99,7 +100,7 @@ def train_from_scratch(out: Path, progress: Progress) -> Path:
     """
     config = load_config(GeneratorConfig, SHIPPED / GENERATOR / "train_config.yaml")
     folder = out / "generator"
-    if (folder / "model_index.json").exists():
+    if is_trained(folder):
         return folder
     people = make_toy_market(out / "people", identities=PEOPLE, seed=PEOPLE_SEED, test_identities=1).train
     total = config.training.iterations
@@ -109,7 +110,7 @@ def train_from_scratch(out: Path, progress: Progress) -> Path:
         make_pairs(people),
         config,
         folder,
-        resume=(folder / "train_config.yaml").exists(),
+        resume=is_begun(folder),
         progress=lambda done, loss: progress("train generator", done, total, f"loss {loss:.4f}"),
     )
     return folder
