@@ -26,7 +26,7 @@ from reid_aug.generators.pipeline import load_generator
 from reid_aug.generators.run_folder import is_begun
 from reid_aug.generators.training import train_generator
 from reid_aug.pose.batch import PoseBatch
-from reid_aug.pose.render import limb_image
+from reid_aug.pose.render import limb_picture
 from reid_aug.reid.model import ReidModel, build_model
 from reid_aug.study.evaluate_generator import evaluate_generator
 from reid_aug.study.recipe import open_augmenter
@@ -107,7 +107,7 @@ def report(out: Path) -> None:
     source, target = (test.at([of_name[pair[side]] for pair in chosen]) for side in (0, 1))
     poses = [[samples.poses[sample.name] for sample in samples] for samples in (source, target)]
     pixels = [Images(samples).batch(range(SHOWN)) for samples in (source, target)]
-    limbs = (limb_image(PoseBatch.stack(poses[1]), (128, 64)) * 127.5 + 127.5).to(torch.uint8)
+    limbs = limb_picture(PoseBatch.stack(poses[1]), (128, 64))
     trained = {line["variant"] for line in lines()}
     for name, ending in (("with", "+warp"), ("without", "")):
         if not all(f"{system}{ending}" in trained for system in SYSTEMS):

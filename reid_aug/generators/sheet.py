@@ -10,7 +10,7 @@ from torchvision.utils import make_grid, save_image
 from reid_aug.files import replacing
 from reid_aug.generators.batches import PairBatches
 from reid_aug.generators.pipeline import PosePipeline
-from reid_aug.pose.render import limb_image
+from reid_aug.pose.render import limb_picture
 from reid_aug.records import Pose
 
 ROWS = 8
@@ -32,8 +32,8 @@ class SampleSheet:
             source, self._poses(self.source), self._poses(self.target), seeds=range(len(source)), output_type="uint8"
         ).images
         size = tuple(source.shape[-2:])
-        limbs = limb_image(self.batches.poses.at(self.target), size).cpu() * 127.5 + 127.5
-        columns = [source, limbs.to(torch.uint8), made, target]
+        limbs = limb_picture(self.batches.poses.at(self.target), size).cpu()
+        columns = [source, limbs, made, target]
         grid = make_grid(torch.stack(columns).flatten(0, 1), nrow=len(source), padding=2, pad_value=255)
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{iteration:07d}.png"

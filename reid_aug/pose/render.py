@@ -39,6 +39,11 @@ def heatmaps(poses: PoseBatch, size: tuple[int, int], sigma: float) -> torch.Ten
     return vertical[..., :, None] * horizontal[..., None, :]
 
 
+def limb_picture(poses: PoseBatch, size: tuple[int, int]) -> torch.Tensor:
+    """:func:`limb_image` to look at: [B, 3, h, w] uint8."""
+    return (limb_image(poses, size) * 127.5 + 127.5).round().to(torch.uint8)
+
+
 def limb_image(poses: PoseBatch, size: tuple[int, int]) -> torch.Tensor:
     """The skeleton as anti-aliased coloured lines on black; a limb with an invisible end is not drawn.
 

@@ -18,7 +18,7 @@ from reid_aug.errors import DataError
 from reid_aug.generators.pipeline import PosePipeline
 from reid_aug.generators.tasks import REGIONS, Blend, region_mask
 from reid_aug.pose.batch import PoseBatch
-from reid_aug.pose.render import limb_image
+from reid_aug.pose.render import limb_picture
 from reid_aug.records import Pose, Sample
 from reid_aug.study.sheets import column_sheet, write_sheet
 
@@ -97,8 +97,7 @@ class Album:
 
     def limbs(self, name: str) -> torch.Tensor:
         """The pose of an image as a picture, uint8 [3, H, W]."""
-        limbs = limb_image(PoseBatch.stack([self.pose(name)]), self.size)[0]
-        return (limbs * 127.5 + 127.5).round().to(torch.uint8)
+        return limb_picture(PoseBatch.stack([self.pose(name)]), self.size)[0]
 
     def mask(self, mask: str, name: str) -> torch.Tensor:
         """[H, W] in [0, 1]: a region of the body, around the key points of an image, or the mask in a file.

@@ -15,7 +15,7 @@ from reid_aug.data.market1501 import Market1501
 from reid_aug.data.subsets import take_fraction
 from reid_aug.errors import DataError
 from reid_aug.pose.batch import PoseBatch
-from reid_aug.pose.render import limb_image
+from reid_aug.pose.render import limb_picture
 from reid_aug.records import Sample, Samples
 from reid_aug.reid.model import WEIGHTS_NAME, load_model
 from reid_aug.reid.search import ranked_list
@@ -92,7 +92,7 @@ def store_sheet(store: Store, sources: Samples, known: Samples):
     of_sources = Images(known.at([positions[image.source] for image in chosen]))
     everything = range(len(chosen))
     size = of_sources.size
-    limbs = (limb_image(poses, size) * 127.5 + 127.5).to(torch.uint8)
+    limbs = limb_picture(poses, size)
     return pair_sheet(
         of_sources.batch(everything), limbs, Images(made).batch(everything), Images(Samples(real)).batch(everything)
     )
