@@ -125,16 +125,27 @@ class PocoldConfig(_UNetConfig):
     constraint_weight: float = Field(1.0, ge=0.0)  # lambda, of the pose constraint
 
 
-class ImagposeConfig(GeneratorModelConfig):
+class _StableDiffusionConfig(GeneratorModelConfig):
+    """Shape of the Stable Diffusion UNet that CFLD and IMAGPose share."""
+
+    codec: Literal["pixels", "patch_pca", "vae"] = "patch_pca"
+    unet: str | None = None  # trained: local folder of Stable Diffusion 1.5, or its name on the hub; None: from scratch
+    channels: tuple[PositiveInt, ...] = Field((320, 640, 1280, 1280), min_length=2)  # from scratch, as the next two
+    layers_per_level: PositiveInt = 2
+    heads: PositiveInt = 8
+
+    @model_validator(mode="after")
+    def _consistent_channels(self) -> _StableDiffusionConfig:
+        if any(width % 16 or width % self.heads for width in self.channels):
+            raise ValueError("`channels`: multiples of 16, as group normalisation needs, and of `heads`")
+        return self
+
+
+class ImagposeConfig(_StableDiffusionConfig):
     """Shape of an IMAGPose denoiser (Shen et al., NeurIPS 2024); its canvas holds four images of ``image_size``."""
 
     system: Literal["imagpose"] = "imagpose"
-    codec: Literal["pixels", "patch_pca", "vae"] = "patch_pca"
-    unet: str | None = None  # trained: local folder of Stable Diffusion 1.5, or its name on the hub; None: from scratch
-    channels: tuple[PositiveInt, ...] = Field((320, 640, 1280, 1280), min_length=2)  # from scratch, as the next three
-    layers_per_level: PositiveInt = 2
-    heads: PositiveInt = 8
-    context_channels: PositiveInt = 768  # width of the tokens that cross-attention looks at
+    context_channels: PositiveInt = 768  # from scratch: width of the tokens that cross-attention looks at
     patch: PositiveInt = 4  # of the tokenizer, cells of the codec's grid; 16 in the paper, at 512x512
     image_encoder: str | None = None  # a timm vision transformer; the paper's are DINOv2
     image_encoder_weights: str | None = None  # "timm": its own from the hub; else a weight file
@@ -146,8 +157,6 @@ class ImagposeConfig(GeneratorModelConfig):
                 "`image_encoder_weights` names a weight file, or timm for its own from the hub, exactly where "
                 "`image_encoder` names a model"
             )
-        if any(width % 16 or width % self.heads for width in self.channels):
-            raise ValueError("`channels`: multiples of 16, as group normalisation needs, and of `heads`")
         return self
 
     def _check_grid(self, height: int, width: int, factor: int) -> None:
@@ -161,15 +170,10 @@ class ImagposeConfig(GeneratorModelConfig):
             check_halvings(len(self.channels), height, width, factor)
 
 
-class CfldConfig(GeneratorModelConfig):
+class CfldConfig(_StableDiffusionConfig):
     """Shape of a CFLD denoiser (Lu et al., CVPR 2024): a Stable Diffusion UNet, from scratch or trained."""
 
     system: Literal["cfld"] = "cfld"
-    codec: Literal["pixels", "patch_pca", "vae"] = "patch_pca"
-    unet: str | None = None  # trained: local folder of Stable Diffusion 1.5, or its name on the hub; None: from scratch
-    channels: tuple[PositiveInt, ...] = Field((320, 640, 1280, 1280), min_length=2)  # from scratch, as the next three
-    layers_per_level: PositiveInt = 2
-    heads: PositiveInt = 8
     prompt_channels: PositiveInt = 768
     encoder: str = "swin_base_patch4_window7_224"  # any timm model of four scales
     encoder_weights: str | None = None  # None: from scratch; "timm": its own from the hub; else a weight file
@@ -183,8 +187,6 @@ class CfldConfig(GeneratorModelConfig):
 
     @model_validator(mode="after")
     def _consistent_widths(self) -> CfldConfig:
-        if any(width % 16 or width % self.heads for width in self.channels):
-            raise ValueError("`channels`: multiples of 16, as group normalisation needs, and of `heads`")
         if self.prompt_channels % self.decoder_heads:
             raise ValueError("`prompt_channels`: must be a multiple of `decoder_heads`")
         if min(self.encoder_size) < 32:
