@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import torch
 from diffusers.models.downsampling import Downsample2D
 from diffusers.models.resnet import ResnetBlock2D
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reid_aug.errors import CheckpointError, ConfigError
+from reid_aug.errors import ConfigError
+from reid_aug.generators.timm_encoder import TimmEncoder
 
 
 def norm_groups(channels: int) -> int:
@@ -68,10 +66,7 @@ class TextureEncoder(nn.Module):
         return features
 
 
-CLASSIFIERS = ("head.", "fc.", "classifier.")  # timm's names of what a feature extractor lacks
-
-
-class PyramidEncoder(nn.Module):
+class PyramidEncoder(TimmEncoder):
     """CFLD's ``H_S``: a timm backbone of four scales, Swin-B in the paper (Sec. 3.2).
 
     Args:
@@ -87,10 +82,13 @@ class PyramidEncoder(nn.Module):
         places: positions of the last scale.
     """
 
+    field = "model.encoder"
+    remedy = "Name a timm model that has features_only, such as swin_base_patch4_window7_224."
+
     def __init__(self, name: str, image_size: tuple[int, int], arguments: Mapping[str, Any]):
-        super().__init__()
-        self.name, self.image_size, self.arguments = name, tuple(image_size), dict(arguments)
-        self.network = self._create()
+        sized = {"img_size": tuple(image_size)} if "swin" in name else {}
+        super().__init__(name, features_only=True, **sized, **arguments)
+        self.image_size = tuple(image_size)
         self.channels = self.network.feature_info.channels()
         if len(self.channels) != 4:
             raise ConfigError(f"`model.encoder`: {name} has {len(self.channels)} scales, CFLD takes four. Use a Swin.")
@@ -98,55 +96,11 @@ class PyramidEncoder(nn.Module):
         if "swin" not in name and any(side % last for side in self.image_size):
             raise ConfigError(f"`model.encoder_size` {list(self.image_size)}: {name} takes multiples of {last}.")
         self.places = math.prod(-(-side // last) for side in self.image_size)  # Swin pads what is no multiple
-        mean, std = (torch.tensor(self.network.pretrained_cfg[key])[:, None, None] for key in ("mean", "std"))
-        self.register_buffer("mean", mean, persistent=False)
-        self.register_buffer("std", std, persistent=False)
-
-    def load(self, weights: str) -> None:
-        """Load trained weights: a local file, or "timm" for timm's own from the hub.
-
-        Raises:
-            CheckpointError: no file, the hub is not reachable, or weights of another architecture.
-        """
-        try:
-            source = {} if weights == "timm" else self._file(Path(weights))
-            trained = self._create(pretrained=True, **source)
-        except Exception as error:  # timm and hub clients raise many kinds
-            reason = str(error).split("\n")[0]
-            raise CheckpointError(
-                f"`model.encoder_weights` {weights!r}: not loaded into {self.name}: {reason} Give the local file of "
-                f"its weights, e.g. model.safetensors of https://huggingface.co/timm (look for {self.name})."
-            ) from error
-        self.network.load_state_dict(trained.state_dict())
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """[B, 3, H, W] in [-1, 1] to four feature maps [B, C_l, h_l, w_l], fine to coarse."""
         resized = functional.interpolate(images, self.image_size, mode="bilinear", antialias=True, align_corners=False)
-        features = self.network(((resized + 1) / 2 - self.mean) / self.std)
+        features = self.network(self.normalised(resized))
         if self.network.output_fmt == "NHWC":  # Swin's order
             return [feature.permute(0, 3, 1, 2) for feature in features]
         return features
-
-    def _file(self, path: Path) -> dict[str, Any]:
-        """timm's arguments that load a file without its classifier, and fail where anything else does not fit."""
-        if path.suffix == ".safetensors":
-            read = load_file(path)
-        else:
-            read = torch.load(path, map_location="cpu", weights_only=True)
-            read = read.get("model", read.get("state_dict", read))  # where their authors' files have them
-        weights = {name: value for name, value in read.items() if not name.startswith(CLASSIFIERS)}
-        return {"num_classes": 0, "pretrained_cfg_overlay": {"state_dict": weights, "num_classes": 0}}
-
-    def _create(self, **arguments: Any) -> nn.Module:
-        import timm
-
-        sized = {"img_size": self.image_size} if "swin" in self.name else {}
-        try:
-            return timm.create_model(self.name, features_only=True, **sized, **self.arguments, **arguments)
-        except (RuntimeError, TypeError, AssertionError) as error:
-            if arguments:
-                raise
-            raise ConfigError(
-                f"`model.encoder` {self.name!r} with `encoder_arguments` {self.arguments}: {error}. "
-                "Name a timm model that has features_only, such as swin_base_patch4_window7_224."
-            ) from error

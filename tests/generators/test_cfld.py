@@ -261,7 +261,7 @@ def test_weights_that_are_not_there(stable_diffusion, tmp_path):
     ("changes", "message"),
     [
         ({"encoder": "swin_nonsense"}, r"`model\.encoder` 'swin_nonsense'.*Name a timm model"),
-        ({"encoder_arguments": {"no_such": 1}}, r"`encoder_arguments` {'no_such': 1}"),
+        ({"encoder_arguments": {"no_such": 1}}, r"`model\.encoder` 'swin_tiny.*'no_such': 1"),
         ({"encoder": "resnet18", "encoder_arguments": {}}, "resnet18 has 5 scales, CFLD takes four"),
         ({"encoder": "convnext_atto", "encoder_arguments": {}, "encoder_size": (60, 32)}, "takes multiples of 32"),
     ],

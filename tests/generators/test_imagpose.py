@@ -235,7 +235,7 @@ def test_image_encoder_tokens_come_from_its_weights(tmp_path):
     texture = GRID[0] * GRID[1] // 16
     assert context.shape == (2, 2 * (texture + expected.shape[1]), 16)
     assert torch.allclose(context[1].unflatten(0, (2, -1))[:, texture:], expected, atol=1e-4)
-    assert not any(parameter.requires_grad for parameter in tokens.encoder.parameters())
+    assert not any(parameter.requires_grad for parameter in tokens.network.parameters())
     denoiser.save_pretrained(tmp_path / "saved")
     again = ImagposeDenoiser.from_pretrained(tmp_path / "saved").eval()
     with torch.no_grad():
@@ -244,7 +244,7 @@ def test_image_encoder_tokens_come_from_its_weights(tmp_path):
 
 def test_an_image_encoder_without_its_weights(tmp_path):
     tokens = ImageTokens("test_vit", 16)
-    with pytest.raises(CheckpointError, match=r"nowhere\.safetensors': not loaded into test_vit: no such file\. Give"):
+    with pytest.raises(CheckpointError, match=r"nowhere\.safetensors': not loaded into test_vit: .*Give"):
         tokens.load(str(tmp_path / "nowhere.safetensors"))
     (tmp_path / "other.safetensors").write_bytes(b"no weights")
     with pytest.raises(CheckpointError, match=r"image_encoder_weights` '.*other\.safetensors': not loaded into"):
