@@ -9,28 +9,11 @@ import math
 
 import numpy as np
 import torch
-from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
 from reid_aug.config import NoiseConfig
 from reid_aug.errors import ConfigError
-
-
-def make_scheduler(noise: NoiseConfig, learned_variance: bool) -> DDPMScheduler:
-    """The diffusers scheduler of the forward process; any other is made ``from_config`` of it for sampling."""
-    # Stable Diffusion's range goes with its schedule, DDPM's with the others.
-    first, last = (0.00085, 0.012) if noise.beta_schedule == "scaled_linear" else (0.0001, 0.02)
-    return DDPMScheduler(
-        num_train_timesteps=noise.timesteps,
-        beta_start=first,
-        beta_end=last,
-        beta_schedule=noise.beta_schedule,
-        prediction_type=noise.prediction,
-        variance_type="learned_range" if learned_variance else "fixed_small",
-        rescale_betas_zero_snr=noise.zero_terminal_snr,
-        timestep_spacing="trailing",  # starts from t = T, without which a zero terminal SNR would be for nothing
-        clip_sample=False,
-    )
+from reid_aug.generators.schedulers import make_scheduler
 
 
 def draw_timesteps(noise: NoiseConfig, count: int, rng: np.random.Generator) -> np.ndarray:

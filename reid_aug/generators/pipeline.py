@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
@@ -25,6 +23,7 @@ from reid_aug.errors import CheckpointError, ConfigError, DataError
 from reid_aug.generators import systems  # noqa: F401 - diffusers loads only classes whose modules are imported
 from reid_aug.generators.condition import Encoded
 from reid_aug.generators.guidance import GUIDANCE
+from reid_aug.generators.schedulers import make_sampler
 from reid_aug.generators.tasks import (
     Blend,
     Poses,
@@ -252,30 +251,6 @@ def _by_person(pictures: Tensor | list[Image.Image], count: int) -> Tensor | lis
     if torch.is_tensor(pictures):
         return pictures.unflatten(0, (-1, count))
     return [pictures[start : start + count] for start in range(0, len(pictures), count)]
-
-
-def make_sampler(name: str, process: Any) -> Any:
-    """The diffusers scheduler class ``name`` for the forward process of ``process``.
-
-    Raises:
-        ConfigError: diffusers has no such scheduler, it needs a package that is not installed, or it is not for this
-            kind of process (flow matching, score SDEs).
-    """
-    kind = getattr(diffusers, name, None)
-    takes = inspect.signature(kind.__init__).parameters if hasattr(kind, "set_timesteps") else {}
-    if "prediction_type" not in takes or "trained_betas" not in takes:
-        raise ConfigError(
-            f"`sampler`: diffusers has no scheduler {name!r} for this noise process. Use e.g. DDIMScheduler, "
-            "DDPMScheduler, PNDMScheduler or DPMSolverMultistepScheduler."
-        )
-    if kind is type(process):
-        return kind.from_config(process.config)
-    # Only DDPM reads the learned variance; the others get the prediction alone. A class that does not know the zero
-    # terminal SNR starts from the betas before that change: it would divide by the signal's zero.
-    try:
-        return kind.from_config({**process.config, "variance_type": "fixed_small"})
-    except ImportError as error:
-        raise ConfigError(f"`sampler`: {name} needs a package that is missing: {error}") from None
 
 
 def load_generator(folder: str | Path, device: str | torch.device | None = None) -> PosePipeline:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from reid_aug.config import NoiseConfig
-from reid_aug.generators.objective import make_scheduler
+from reid_aug.generators.schedulers import make_scheduler
 
 
 class Precondition(nn.Module):

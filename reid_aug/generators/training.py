@@ -16,9 +16,9 @@ from reid_aug.generators.autoencoder import make_codec
 from reid_aug.generators.batches import PairBatches
 from reid_aug.generators.learner import Learner
 from reid_aug.generators.loss_log import LossLog, Progress
-from reid_aug.generators.objective import make_scheduler
 from reid_aug.generators.pipeline import PosePipeline, load_generator
 from reid_aug.generators.run_folder import RunFolder, is_trained
+from reid_aug.generators.schedulers import make_scheduler
 from reid_aug.generators.sheet import SampleSheet
 from reid_aug.generators.systems import build_denoiser
 from reid_aug.records import ImageSource, Samples

@@ -27,8 +27,8 @@ from reid_aug.errors import ConfigError
 from reid_aug.generators.attention import PoseConstrainedAttention
 from reid_aug.generators.autoencoder import make_codec
 from reid_aug.generators.guidance import GUIDANCE
-from reid_aug.generators.objective import make_scheduler
 from reid_aug.generators.pipeline import PosePipeline
+from reid_aug.generators.schedulers import make_scheduler
 from reid_aug.generators.systems import build_denoiser
 from reid_aug.metrics.efficiency import MemoryMeter, count_parameters, gflops
 from reid_aug.records import Pose
