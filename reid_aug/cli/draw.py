@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from reid_aug.cli.app import app, say
-from reid_aug.cli.options import Data, Keypoints, open_market
+from reid_aug.cli.options import Data, Keypoints, Sampler, Steps, open_market, sampling_of
 
 Names = list[str] | None
 
@@ -27,8 +27,8 @@ def draw_command(
     images: Annotated[Path | None, typer.Option(file_okay=False, help="Folder for the images made, too.")] = None,
     keypoints: Keypoints = None,
     seed: Annotated[int, typer.Option(help="Of the first image; the others count on from it.")] = 0,
-    steps: Annotated[int | None, typer.Option(help="Sampling steps; the generator's own by default.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="Any diffusers scheduler class.")] = None,
+    steps: Steps = None,
+    sampler: Sampler = None,
 ) -> None:
     """Draw people in other poses, in other clothes, or between two people; images are named by their files.
 
@@ -40,7 +40,7 @@ def draw_command(
     drawing = draw(
         load_generator(generator), open_market(data, keypoints, skip_bad=False),
         sources=source or (), poses=pose or (), reference=reference, mask=mask, towards=towards or (),
-        frames=frames, seed=seed, num_inference_steps=steps, sampler=sampler,
+        frames=frames, seed=seed, **sampling_of(steps, sampler),
     )  # fmt: skip
     drawing.write(out, images)
     say(f"sheet: {out}" if images is None else f"sheet: {out}   images: {images}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reid_aug.cli.app import evaluate_app, say
-from reid_aug.cli.options import Data, Keypoints, SkipBad, open_market
+from reid_aug.cli.options import Data, Keypoints, Sampler, SkipBad, Steps, open_market, sampling_of
 
 if TYPE_CHECKING:
     from reid_aug.data.market1501 import Market1501
@@ -51,8 +51,8 @@ def evaluate_generator_command(
     pairs: Annotated[Path | None, typer.Option(help="CSV of from,to test pairs; by default some are drawn.")] = None,
     count: Annotated[int, typer.Option(min=1, help="Pairs of gallery images to draw where no CSV is given.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the drawn pairs and of the images.")] = 0,
-    steps: Annotated[int | None, typer.Option(help="Sampling steps; the generator's own by default.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="Any diffusers scheduler class.")] = None,
+    steps: Steps = None,
+    sampler: Sampler = None,
     judge: Annotated[Path | None, typer.Option(help="Re-ID model folder, for the identity measure.")] = None,
     pose_model: Annotated[Path | None, typer.Option(help="RTMPose model as ONNX, for the pose measure.")] = None,
     lpips_weights: Annotated[Path | None, typer.Option(help="File of torchvision's AlexNet, or its folder.")] = None,
@@ -91,7 +91,7 @@ def evaluate_generator_command(
             _test_pairs(market, pairs, count, seed),
             name=generator,
             seed=seed,
-            sampling={key: value for key, value in {"steps": steps, "sampler": sampler}.items() if value is not None},
+            sampling=sampling_of(steps, sampler),
             batch_size=batch_size,
             judge_name=str(judge),
             progress=bars,

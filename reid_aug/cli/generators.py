@@ -15,12 +15,15 @@ from reid_aug.cli.options import (
     Keypoints,
     Minutes,
     Out,
+    Sampler,
     Seed,
     Settings,
     SkipBad,
+    Steps,
     TrainingSeed,
     open_subset,
     overrides_of,
+    sampling_of,
 )
 
 
@@ -120,8 +123,8 @@ def generate_command(
     seed: Seed = 0,
     per_identity: Annotated[int, typer.Option(help="Images for each identity.")] = 8,
     poses: Annotated[Poses, typer.Option(help="How target poses are chosen.")] = Poses.random,
-    steps: Annotated[int | None, typer.Option(help="Sampling steps; the generator's own by default.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="Any diffusers scheduler class.")] = None,
+    steps: Steps = None,
+    sampler: Sampler = None,
     batch_size: Annotated[int, typer.Option(help="Images at once.")] = 64,
     skip_bad: SkipBad = False,
 ) -> None:
@@ -134,10 +137,9 @@ def generate_command(
 
     subset = open_subset(data, keypoints, fraction, seed, skip_bad)
     pipe = open_augmenter(generator)
-    sampling = {key: value for key, value in {"steps": steps, "sampler": sampler}.items() if value is not None}
     with Bars() as bars:
         store = augment(
-            subset, pipe, out, sampling=sampling, progress=bars,
+            subset, pipe, out, sampling=sampling_of(steps, sampler), progress=bars,
             per_identity=per_identity, poses=poses.value, seed=seed, batch_size=batch_size,
         )  # fmt: skip
     say(f"{out}: {len(store)} images, manifest {out / 'manifest.jsonl'}")

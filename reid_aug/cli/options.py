@@ -25,6 +25,8 @@ Settings = Annotated[
     list[str] | None, typer.Option("--set", help="Override of the configuration, e.g. training.iterations=800.")
 ]
 Minutes = Annotated[float | None, typer.Option(help="Stop after this long; the next run goes on from there.")]
+Steps = Annotated[int | None, typer.Option(help="Sampling steps; the generator's own by default.")]
+Sampler = Annotated[str | None, typer.Option(help="Any diffusers scheduler class.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be decoded.")]
 
 
@@ -45,6 +47,11 @@ def open_subset(data: Path, keypoints: Path | None, fraction: float, seed: int, 
 def csv_path(keypoints: Path | None) -> Path | None:
     """A key-point file where the user stands, or else, as it is, one in the data folder."""
     return keypoints.absolute() if keypoints is not None and keypoints.exists() else keypoints
+
+
+def sampling_of(steps: int | None, sampler: str | None) -> dict[str, int | str]:
+    """Sampling settings as a generator takes them: those of ``--steps`` and ``--sampler`` that are given."""
+    return {name: value for name, value in {"steps": steps, "sampler": sampler}.items() if value is not None}
 
 
 def overrides_of(settings: list[str] | None, seed: int | None) -> list[str]:
