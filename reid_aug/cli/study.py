@@ -57,7 +57,8 @@ def sweep(
     """
     from reid_aug.config import StudyConfig, load_config
     from reid_aug.progress import Bars
-    from reid_aug.study.results import summarise, table
+    from reid_aug.study.results import summarise
+    from reid_aug.study.results_table import table
     from reid_aug.study.sweep import announcer, generate_sets, run_sweep, train_generators
 
     resolved = load_config(StudyConfig, config, settings or ())

@@ -1,37 +1,11 @@
-import io
 import math
 import statistics
 
 import pytest
-from rich.console import Console
+from result_cases import result
 
 from reid_aug.errors import DataError, OutputError
-from reid_aug.study.results import Cell, Result, Results, columns, markdown, summarise, table, versions
-
-
-def result(arm="standard", seed=0, rank1=50.0, mean_ap=30.0, **changes):
-    values = {
-        "data_set": "toy",
-        "fraction": 0.2,
-        "arm": arm,
-        "generator": None if arm == "standard" else "pidm_toy",
-        "schedule": "none",
-        "seed": seed,
-        "iterations": 100,
-        "backbone": "osnet_x0_25",
-        "start": "scratch",
-        "image_size": (128, 64),
-        "rank1": rank1,
-        "rank5": 80.0,
-        "rank10": 90.0,
-        "mAP": mean_ap,
-        "mINP": 10.0,
-        "seconds": 12.5,
-        "real_images": 40,
-        "synthetic_images": 0,
-        "versions": {"torch": "2.0"},
-    }
-    return Result(**{**values, **changes})
+from reid_aug.study.results import Cell, Results, summarise, versions
 
 
 def test_what_is_appended_is_there_when_opened_again(tmp_path):
@@ -181,27 +155,6 @@ def test_two_generators_of_one_arm_stay_apart():
         ("augmented (full)", 60.0),
         ("augmented (strict)", 52.0),
     ]
-
-
-def test_markdown_and_terminal_table_say_the_same():
-    results = [result("standard", seed, 50.0 + seed) for seed in range(2)]
-    results += [result("warp", seed, 52.0 + 2 * seed) for seed in range(2)]
-    rows = summarise(results)
-    lines = markdown(rows).splitlines()
-    assert lines[0] == "| Fraction | Arm | Seeds | Rank-1 | mAP | Rank-1 − standard | mAP − standard |"
-    assert lines[2].startswith("| 20 % | standard | 2 | 50.5 ± 0.7 | 30.0 ± 0.0 |")
-    assert "| +2.5 ± 0.7 [-3.9, +8.9] |" in lines[3]
-    console = Console(width=200, file=io.StringIO())
-    console.print(table(rows))
-    printed = console.file.getvalue()
-    for text in ("+2.5 ± 0.7 [-3.9, +8.9]", rows[0].setting, *columns(rows)):
-        assert text in printed
-
-
-def test_the_setting_is_a_column_where_it_varies():
-    rows = summarise([result(), result(iterations=200)])
-    assert columns(rows)[0] == "Setting"
-    assert "toy, osnet_x0_25 from scratch, 128x64, 200 iterations" in markdown(rows)
 
 
 def test_versions_name_what_ran():
