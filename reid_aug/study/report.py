@@ -7,12 +7,14 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from reid_aug.errors import DataError
 from reid_aug.files import replacing, write_text
-from reid_aug.study.results import Difference, Result, Row, columns, entries, markdown, summarise
+from reid_aug.study.results import Difference, Result, Row, summarise
+from reid_aug.study.results_table import columns, entries, markdown
 
 TEMPLATES = Path(__file__).parent / "templates"
 # Okabe and Ito's colours, told apart by colour-blind readers and on light and dark paper; each arm has a marker too.
@@ -66,21 +68,13 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     summaries = {baseline: summarise(results, baseline) for baseline in baselines}
     first = summaries[baselines[0]]
-    sections = []
-    for number, setting in enumerate(dict.fromkeys(row.setting for row in first), start=1):
-        rows = [row for row in first if row.setting == setting]
-        plots = {theme: draw_curves(rows, dark=theme == "dark") for theme in ("light", "dark")}
-        with replacing(folder / f"curves-{number}.png") as path:
-            path.write_bytes(plots["light"])
-        tables = [[row for row in summary if row.setting == setting] for summary in summaries.values()]
-        sections.append(
-            {
-                "setting": setting,
-                "findings": findings(rows),
-                "plots": {theme: _data_uri(png, "png") for theme, png in plots.items()},
-                "tables": [{"baseline": of[0].baseline, "columns": columns(of), "rows": entries(of)} for of in tables],
-            }
+    sections = [
+        _section(
+            [[row for row in summary if row.setting == setting] for summary in summaries.values()],
+            folder / f"curves-{number}.png",
         )
+        for number, setting in enumerate(dict.fromkeys(row.setting for row in first), start=1)
+    ]
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -105,6 +99,20 @@ def write_report(
     write_text(folder / "results.md", "\n".join(markdown(summary) for summary in summaries.values()))
     write_text(folder / "report.html", page)
     return folder / "report.html"
+
+
+def _section(tables: Sequence[Sequence[Row]], plot: Path) -> dict[str, Any]:
+    """What the page shows of one setting, a table for each baseline; the plot is written to ``plot`` too."""
+    rows = tables[0]
+    plots = {theme: draw_curves(rows, dark=theme == "dark") for theme in ("light", "dark")}
+    with replacing(plot) as path:
+        path.write_bytes(plots["light"])
+    return {
+        "setting": rows[0].setting,
+        "findings": findings(rows),
+        "plots": {theme: _data_uri(png, "png") for theme, png in plots.items()},
+        "tables": [{"baseline": of[0].baseline, "columns": columns(of), "rows": entries(of)} for of in tables],
+    }
 
 
 # --- in words -----------------------------------------------------------------------------------------------------
