@@ -30,7 +30,7 @@ from reid_aug.reid.evaluate import Scores, evaluate
 from reid_aug.reid.learner import learning_rate
 from reid_aug.reid.model import build_model
 from reid_aug.reid.training import train_reid
-from reid_aug.study.recipe import Evaluation
+from reid_aug.study.evaluate_reid import Evaluation
 from reid_aug.torchreid_library import import_torchreid
 
 HERE = Path(__file__).parent

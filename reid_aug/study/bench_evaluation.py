@@ -15,7 +15,7 @@ from reid_aug.metrics.efficiency import MemoryMeter
 from reid_aug.reid.evaluate import CMC_RANKS, evaluate, evaluate_distances
 from reid_aug.reid.model import ReidModel
 from reid_aug.reid.rerank import k_reciprocal
-from reid_aug.study.recipe import Evaluation
+from reid_aug.study.evaluate_reid import Evaluation
 from reid_aug.torchreid_library import import_torchreid
 
 IDENTITIES = 750  # of the Market-1501 test set

@@ -13,19 +13,16 @@ from typing import Any, TypeVar
 from reid_aug.augment.generate import PoseTransfer
 from reid_aug.augment.store import Store
 from reid_aug.config import ArmConfig, GeneratorConfig, ReidConfig, StudyConfig
-from reid_aug.data.images import Images
 from reid_aug.data.market1501 import Market1501
-from reid_aug.data.pairs import make_pairs
 from reid_aug.data.subsets import take_fraction
 from reid_aug.generators.pipeline import load_generator
-from reid_aug.generators.run_folder import is_begun, is_trained
-from reid_aug.generators.training import train_generator
 from reid_aug.records import Samples
 from reid_aug.reid.model import WEIGHTS_NAME, ReidModel, load_model
+from reid_aug.study.evaluate_reid import Evaluation
 from reid_aug.study.recipe import (
-    Evaluation,
     Progress,
     augment,
+    ensure_generator,
     filter_generated,
     open_augmenter,
     silent,
@@ -172,25 +169,15 @@ def trained_generator(
     the spread over seeds has the generator's share in it.
     """
     source = study.config.generators[name]
-    whole = source.sees == "train"
-    samples = study.market.train if whole else subset
-    folder = study.out / "generators" / name if whole else study.folder("generators", name, fraction, seed)
-    if not is_trained(folder):
-        config = source.config if whole else _seeded(source.config, seed)
-        total = config.training.iterations
-        study.timed(
-            "train generator",
-            lambda: train_generator(
-                samples,
-                Images(samples, config.model.image_size),
-                make_pairs(samples),
-                config,
-                folder,
-                resume=is_begun(folder),
-                minutes=minutes,
-                progress=lambda done, loss: study.progress("train generator", done, total, f"loss {loss:.4f}"),
-            ),
-        )
+    if source.sees == "train":
+        samples, config, folder = study.market.train, source.config, study.out / "generators" / name
+    else:
+        samples, config = subset, _seeded(source.config, seed)
+        folder = study.folder("generators", name, fraction, seed)
+    study.timed(
+        "train generator",
+        lambda: ensure_generator(samples, config, folder, minutes=minutes, progress=study.progress),
+    )
     return folder
 
 

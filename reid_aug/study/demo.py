@@ -18,15 +18,12 @@ from reid_aug.config import (
     StudyConfig,
     load_config,
 )
-from reid_aug.data.images import Images
-from reid_aug.data.pairs import make_pairs
 from reid_aug.data.toy import make_toy_market
 from reid_aug.generators.pipeline import SHIPPED
-from reid_aug.generators.run_folder import is_begun, is_trained
-from reid_aug.generators.training import train_generator
 from reid_aug.study.pages import report_study
-from reid_aug.study.recipe import Progress
-from reid_aug.study.results import summarise, table
+from reid_aug.study.recipe import Progress, ensure_generator
+from reid_aug.study.results import summarise
+from reid_aug.study.results_table import table
 from reid_aug.study.sweep import announcer, run_sweep
 
 GENERATOR = "pidm_toy"
@@ -100,17 +97,6 @@ def train_from_scratch(out: Path, progress: Progress) -> Path:
     """
     config = load_config(GeneratorConfig, SHIPPED / GENERATOR / "train_config.yaml")
     folder = out / "generator"
-    if is_trained(folder):
-        return folder
     people = make_toy_market(out / "people", identities=PEOPLE, seed=PEOPLE_SEED, test_identities=1).train
-    total = config.training.iterations
-    train_generator(
-        people,
-        Images(people, config.model.image_size),
-        make_pairs(people),
-        config,
-        folder,
-        resume=is_begun(folder),
-        progress=lambda done, loss: progress("train generator", done, total, f"loss {loss:.4f}"),
-    )
+    ensure_generator(people, config, folder, progress=progress)
     return folder

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
+import numpy as np
+from torch import Tensor
+
+from reid_aug.data.images import Images
 from reid_aug.data.market1501 import Market1501
 from reid_aug.reid.evaluate import Scores, evaluate, evaluate_distances
+from reid_aug.reid.features import extract_features
 from reid_aug.reid.model import ReidModel
 from reid_aug.reid.rerank import k_reciprocal
-from reid_aug.study.recipe import Evaluation
 
 
 def evaluate_reid(
@@ -25,11 +30,51 @@ def evaluate_reid(
     """
     rows = {}
     for name, market in markets.items():
-        query, gallery = market.query, market.gallery
-        query_features, gallery_features = Evaluation(market, model.config.image_size).features(model)
-        of_query, of_gallery = (query.pids, query.camids), (gallery.pids, gallery.camids)
-        rows[f"{name}, cosine"] = evaluate(query_features, *of_query, gallery_features, *of_gallery, **protocol)
+        evaluation = Evaluation(market, model.config.image_size)
+        features = evaluation.features(model)
+        rows[f"{name}, cosine"] = evaluation.by_cosine(*features, **protocol)
         if rerank:
-            distances = k_reciprocal(query_features, gallery_features)
-            rows[f"{name}, re-ranked"] = evaluate_distances(distances, *of_query, *of_gallery, **protocol)
+            rows[f"{name}, re-ranked"] = evaluation.re_ranked(*features, **protocol)
     return rows
+
+
+class Evaluation:
+    """Query and gallery of a data set, decoded once however many models of one image size are scored."""
+
+    def __init__(self, market: Market1501, image_size: tuple[int, int]):
+        self.market = market
+        self.image_size = image_size
+
+    @cached_property
+    def images(self) -> tuple[Images, Images]:
+        """Of query and gallery."""
+        return Images(self.market.query, self.image_size), Images(self.market.gallery, self.image_size)
+
+    def features(self, model: ReidModel) -> tuple[Tensor, Tensor]:
+        """Of query and gallery, [Q, D] and [G, D], rows of length 1."""
+        query, gallery = self.images
+        return extract_features(model, query), extract_features(model, gallery)
+
+    def by_cosine(self, query: Tensor, gallery: Tensor, **protocol: Any) -> Scores:
+        """Scores of features, by the Market-1501 protocol or the given one."""
+        of_query, of_gallery = self._labels()
+        return evaluate(query, *of_query, gallery, *of_gallery, **protocol)
+
+    def re_ranked(self, query: Tensor, gallery: Tensor, **protocol: Any) -> Scores:
+        """The same with k-reciprocal re-ranking."""
+        of_query, of_gallery = self._labels()
+        return evaluate_distances(k_reciprocal(query, gallery), *of_query, *of_gallery, **protocol)
+
+    def scores(self, model: ReidModel) -> Scores:
+        """By the Market-1501 protocol."""
+        return self.by_cosine(*self.features(model))
+
+    def logged(self, model: ReidModel) -> dict[str, float]:
+        """Scores by name, for the logs of a training."""
+        scores = self.scores(model)
+        return {"holdout_rank1": scores.rank1, "holdout_mAP": scores.mAP}
+
+    def _labels(self) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+        """(pids, camids) of query and of gallery."""
+        query, gallery = self.market.query, self.market.gallery
+        return (query.pids, query.camids), (gallery.pids, gallery.camids)

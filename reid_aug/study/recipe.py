@@ -12,11 +12,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from reid_aug.augment.generate import PoseTransfer, create_store, generate
 from reid_aug.augment.identity import filter_store
@@ -24,17 +21,21 @@ from reid_aug.augment.plan import make_plan
 from reid_aug.augment.schedule import make_schedule
 from reid_aug.augment.store import Store
 from reid_aug.augment.training_free import CopyAugmenter, WarpAugmenter
-from reid_aug.config import AugmentConfig, FilterConfig, ReidConfig, ScheduleConfig, build_config
+from reid_aug.config import AugmentConfig, FilterConfig, GeneratorConfig, ReidConfig, ScheduleConfig, build_config
 from reid_aug.data.images import Images
 from reid_aug.data.market1501 import Market1501
+from reid_aug.data.pairs import make_pairs
 from reid_aug.errors import ConfigError
 from reid_aug.generators.pipeline import PosePipeline, load_generator
+from reid_aug.generators.run_folder import is_begun, is_trained
+from reid_aug.generators.training import train_generator
 from reid_aug.records import Samples
 from reid_aug.reid import training
-from reid_aug.reid.evaluate import Scores, evaluate
+from reid_aug.reid.evaluate import Scores
 from reid_aug.reid.features import extract_features
 from reid_aug.reid.holdout import split_holdout
 from reid_aug.reid.model import ReidModel
+from reid_aug.study.evaluate_reid import Evaluation
 
 Progress = Callable[[str, int, int, str], None]  # stage, done, total, a note such as the loss
 
@@ -85,6 +86,33 @@ def augment(
     if judge is not None and config.filter is not None:
         filter_generated(store, judge, samples, config.filter)
     return store
+
+
+def ensure_generator(
+    samples: Samples,
+    config: GeneratorConfig,
+    folder: Path,
+    *,
+    minutes: float | None = None,
+    progress: Progress = silent,
+) -> None:
+    """Train a generator on all usable pairs of ``samples``, on from what is in ``folder``.
+
+    It is trained to the end, or for at most ``minutes``; one that is trained already is left alone.
+    """
+    if is_trained(folder):
+        return
+    total = config.training.iterations
+    train_generator(
+        samples,
+        Images(samples, config.model.image_size),
+        make_pairs(samples),
+        config,
+        folder,
+        resume=is_begun(folder),
+        minutes=minutes,
+        progress=lambda done, loss: progress("train generator", done, total, f"loss {loss:.4f}"),
+    )
 
 
 def open_augmenter(name: str) -> PoseTransfer:
@@ -207,32 +235,3 @@ def _of(fit: Samples, store: Store, synthetic: Samples) -> Samples:
     names, pids = {sample.name for sample in fit}, set(fit.pids.tolist())
     seen = {image.name for image in store.images if image.source in names and image.pid in pids}
     return synthetic.where(lambda sample: sample.name in seen)
-
-
-class Evaluation:
-    """Query and gallery of a data set, decoded once however many models of one image size are scored."""
-
-    def __init__(self, market: Market1501, image_size: tuple[int, int]):
-        self.market = market
-        self.image_size = image_size
-
-    @cached_property
-    def images(self) -> tuple[Images, Images]:
-        """Of query and gallery."""
-        return Images(self.market.query, self.image_size), Images(self.market.gallery, self.image_size)
-
-    def features(self, model: ReidModel) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of query and gallery, [Q, D] and [G, D], rows of length 1."""
-        query, gallery = self.images
-        return extract_features(model, query), extract_features(model, gallery)
-
-    def scores(self, model: ReidModel) -> Scores:
-        """By the Market-1501 protocol."""
-        query, gallery = self.market.query, self.market.gallery
-        query_features, gallery_features = self.features(model)
-        return evaluate(query_features, query.pids, query.camids, gallery_features, gallery.pids, gallery.camids)
-
-    def logged(self, model: ReidModel) -> dict[str, float]:
-        """Scores by name, for the logs of a training."""
-        scores = self.scores(model)
-        return {"holdout_rank1": scores.rank1, "holdout_mAP": scores.mAP}

@@ -7,7 +7,7 @@ import pytest
 from reid_aug.config import ReidModelConfig
 from reid_aug.reid.model import build_model
 from reid_aug.study import bench_evaluation as bench
-from reid_aug.study.recipe import Evaluation
+from reid_aug.study.evaluate_reid import Evaluation
 
 
 def test_evaluation_is_measured_against_equal_numbers():

@@ -7,8 +7,7 @@ import pytest
 from reid_aug.config import ReidModelConfig
 from reid_aug.data.toy import make_toy_market
 from reid_aug.reid.model import build_model
-from reid_aug.study.evaluate_reid import evaluate_reid
-from reid_aug.study.recipe import Evaluation
+from reid_aug.study.evaluate_reid import Evaluation, evaluate_reid
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,8 @@ from reid_aug.errors import CheckpointError, ConfigError, DataError, OutputError
 from reid_aug.generators.pipeline import load_generator
 from reid_aug.reid.model import load_model
 from reid_aug.reid.transforms import normalise
-from reid_aug.study.recipe import Evaluation, augment, filter_generated, image_size_of, open_augmenter, train_reid
+from reid_aug.study.evaluate_reid import Evaluation
+from reid_aug.study.recipe import augment, filter_generated, image_size_of, open_augmenter, train_reid
 
 
 @pytest.fixture
