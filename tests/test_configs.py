@@ -39,3 +39,9 @@ def test_a_study_has_something_to_compare(path):
     study = load_config(StudyConfig, path)
     assert len(study.arms) > 1
     assert all(0 < fraction <= 1 for fraction in study.fractions)
+
+
+def test_the_gpu_study_trains_the_shipped_market_generator():
+    study = load_config(StudyConfig, ROOT / "study" / "market1501_gpu.yaml")
+    shipped = load_config(GeneratorConfig, ROOT / "generator" / "pidm_market.yaml")
+    assert study.generators["full"].config == study.generators["strict"].config == shipped
