@@ -49,7 +49,9 @@ def bench_loop(
     }
 
 
-def _seconds_of_a_step(samples, images, pairs, config: GeneratorConfig) -> float:
+def _seconds_of_a_step(
+    samples: Samples, images: ImageSource, pairs: Sequence[tuple[str, str]], config: GeneratorConfig
+) -> float:
     AcceleratorState._reset_state()
     accelerator = Accelerator(mixed_precision=config.training.precision)
     pipe, batches = assemble(samples, images, pairs, config, accelerator)
@@ -57,12 +59,12 @@ def _seconds_of_a_step(samples, images, pairs, config: GeneratorConfig) -> float
     learner.start(0)
     batches.encode_images(None)
     inputs = [step_inputs(batches.at(iteration)) for iteration in range(LOG_EVERY + _MEASURED)]
-    for iteration in range(len(inputs)):
+    for iteration, given in enumerate(inputs):
         if iteration == LOG_EVERY:
             _wait(accelerator.device)
             start = time.perf_counter()
         with accelerator.autocast():
-            accelerator.backward(learner.run(*inputs[iteration]).mean())
+            accelerator.backward(learner.run(*given).mean())
         learner.optimiser.zero_grad(set_to_none=True)
     _wait(accelerator.device)
     return (time.perf_counter() - start) / _MEASURED
