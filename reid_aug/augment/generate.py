@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,7 +14,7 @@ import torch
 from PIL import Image
 
 from reid_aug.augment.plan import PlannedImage
-from reid_aug.augment.store import Store
+from reid_aug.augment.store import SETTINGS, Store
 from reid_aug.config import AugmentConfig
 from reid_aug.errors import DataError, OutputError
 from reid_aug.records import GeneratedImage, ImageSource, Pose, Samples
@@ -71,12 +73,33 @@ def create_store(
     """
     _check_plan(plan, samples)
     settings = {
-        "samples": _digest(samples),
-        "plan": config.model_dump(mode="json", include={"poses", "source_identity", "image_format", "seed"}),
+        **_planned_settings(samples, config),
         "generator": pipe.digest,
         "sampling": pipe.describe(**sampling),
     }
     return Store.create(folder, settings, {image.target_pose: samples.poses[image.target_pose] for image in plan})
+
+
+def finished_store(
+    folder: str | Path, plan: Sequence[PlannedImage], samples: Samples, config: AugmentConfig
+) -> Store | None:
+    """The store in ``folder``, repaired, if it is of this plan and lacks none of its images: it needs no generator.
+
+    Raises:
+        OutputError: the store is damaged.
+    """
+    if not (Path(folder) / SETTINGS).exists():
+        return None
+    store = Store.open(folder)
+    if not _planned_settings(samples, config).items() <= store.settings.items():
+        return None
+    store.repair()
+    return store if is_finished(store, plan) else None
+
+
+def is_finished(store: Store, plan: Sequence[PlannedImage]) -> bool:
+    """Whether ``store`` has every image of ``plan``."""
+    return all(image.name in store for image in plan)
 
 
 def generate(
@@ -88,6 +111,7 @@ def generate(
     batch_size: int,
     sampling: Mapping[str, Any],
     progress: Callable[[int, int], None] = lambda done, total: None,
+    minutes: float | None = None,
 ) -> Store:
     """Make the images of ``plan`` that ``store`` lacks, in the plan's order; after a kill, call it again.
 
@@ -102,6 +126,7 @@ def generate(
         batch_size: images a call of ``pipe``; no image depends on it.
         sampling: further arguments of ``pipe``, such as ``num_inference_steps``.
         progress: called with the images done, and all planned.
+        minutes: no batch is begun after this long.
 
     Raises:
         DataError: the plan names an image or pose that ``samples`` does not have.
@@ -113,7 +138,10 @@ def generate(
     missing = [image for image in plan if image.name not in store]
     done = len(plan) - len(missing)
     progress(done, len(plan))
+    deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
     for start in range(0, len(missing), batch_size):
+        if time.monotonic() >= deadline:
+            break
         batch = missing[start : start + batch_size]
         with torch.inference_mode():
             pixels = pipe(
@@ -129,6 +157,14 @@ def generate(
         done += len(batch)
         progress(done, len(plan))
     return store
+
+
+def _planned_settings(samples: Samples, config: AugmentConfig) -> dict[str, Any]:
+    """What determines a set's images before any generator is asked."""
+    return {
+        "samples": _digest(samples),
+        "plan": config.model_dump(mode="json", include={"poses", "source_identity", "image_format", "seed"}),
+    }
 
 
 def _lines(batch: Iterable[PlannedImage], pipe: PoseTransfer, sampling: Mapping[str, Any]) -> list[GeneratedImage]:

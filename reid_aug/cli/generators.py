@@ -126,6 +126,7 @@ def generate_command(
     steps: Steps = None,
     sampler: Sampler = None,
     batch_size: Annotated[int, typer.Option(help="Images at once.")] = 64,
+    minutes: Minutes = None,
     skip_bad: SkipBad = False,
 ) -> None:
     """Synthesise images of the subset's people in other poses.
@@ -139,7 +140,7 @@ def generate_command(
     pipe = open_augmenter(generator)
     with Bars() as bars:
         store = augment(
-            subset, pipe, out, sampling=sampling_of(steps, sampler), progress=bars,
+            subset, pipe, out, sampling=sampling_of(steps, sampler), progress=bars, minutes=minutes,
             per_identity=per_identity, poses=poses.value, seed=seed, batch_size=batch_size,
         )  # fmt: skip
     say(f"{out}: {len(store)} images, manifest {out / 'manifest.jsonl'}")

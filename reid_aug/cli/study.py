@@ -48,7 +48,9 @@ def sweep(
     until: Annotated[
         Stage, typer.Option(help="Stop once all generators are trained, or all images drawn; both need no re-ID.")
     ] = Stage.results,
-    minutes: Annotated[float | None, typer.Option(help="Begin no further cell or set after this long.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Begin no further cell after this long; a generator's work stops, to go on.")
+    ] = None,
     skip_bad: SkipBad = False,
 ) -> None:
     """Run fractions x arms x seeds; what an earlier run left is not done again.

@@ -10,7 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from reid_aug.augment.generate import PoseTransfer
+from reid_aug.augment.generate import PoseTransfer, finished_store
+from reid_aug.augment.plan import make_plan
 from reid_aug.augment.store import Store
 from reid_aug.config import ArmConfig, GeneratorConfig, ReidConfig, StudyConfig
 from reid_aug.data.market1501 import Market1501
@@ -124,8 +125,20 @@ def filtered_set(study: Study, arm: str, subset: Samples, fraction: float, seed:
     return store
 
 
-def generated_set(study: Study, arm: str, subset: Samples, fraction: float, seed: int) -> Store:
-    """The arm's extra images as they were drawn."""
+def finished_set(study: Study, arm: str, subset: Samples, fraction: float, seed: int) -> Store | None:
+    """The arm's extra images if all are drawn; their generator is not needed then, and need not be here."""
+    config = study.config.arms[arm].augment.model_copy(update={"seed": seed})
+    folder = study.generated_folder(arm, fraction, seed)
+    return finished_store(folder, make_plan(subset, config), subset, config)
+
+
+def generated_set(
+    study: Study, arm: str, subset: Samples, fraction: float, seed: int, minutes: float | None = None
+) -> Store:
+    """The arm's extra images as they were drawn; drawing those that lack stops after ``minutes``."""
+    store = finished_set(study, arm, subset, fraction, seed)
+    if store is not None:
+        return store
     settings = study.config.arms[arm]
     pipe = augmenter(study, settings, subset, fraction, seed)
     sampling = study.config.sampling
@@ -137,6 +150,7 @@ def generated_set(study: Study, arm: str, subset: Samples, fraction: float, seed
             study.generated_folder(arm, fraction, seed),
             sampling=sampling.model_dump() if sampling and settings.images == "generator" else None,
             progress=study.progress,
+            minutes=minutes,
             **(settings.augment.model_dump() | {"seed": seed}),
         ),
     )

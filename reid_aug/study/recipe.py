@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reid_aug.augment.generate import PoseTransfer, create_store, generate
+from reid_aug.augment.generate import PoseTransfer, create_store, generate, is_finished
 from reid_aug.augment.identity import filter_store
 from reid_aug.augment.plan import make_plan
 from reid_aug.augment.schedule import make_schedule
@@ -52,6 +52,7 @@ def augment(
     sampling: Mapping[str, Any] | None = None,
     judge: ReidModel | None = None,
     progress: Progress = silent,
+    minutes: float | None = None,
     **settings: Any,
 ) -> Store:
     """Synthesise images of the people in ``samples`` in other poses; a killed run continues when called again.
@@ -63,6 +64,7 @@ def augment(
         sampling: arguments of ``pipe`` such as ``num_inference_steps``; its own defaults where left out.
         judge: a re-ID model trained on ``samples`` for the identity filter; without one nothing is filtered.
         progress: called as the images come.
+        minutes: stop after this long; the next call goes on, and the filter waits for all images.
         **settings: fields of :class:`~reid_aug.config.AugmentConfig`: ``per_identity``, ``poses``, ``seed``, ...
 
     Raises:
@@ -82,8 +84,9 @@ def augment(
         config.batch_size,
         sampling or {},
         progress=lambda done, total: progress("generate", done, total, ""),
+        minutes=minutes,
     )
-    if judge is not None and config.filter is not None:
+    if judge is not None and config.filter is not None and is_finished(store, plan):
         filter_generated(store, judge, samples, config.filter)
     return store
 

@@ -15,7 +15,7 @@ from reid_aug.data.subsets import take_fraction
 from reid_aug.errors import ConfigError, DataError, OutputError
 from reid_aug.files import write_json
 from reid_aug.generators.run_folder import is_trained
-from reid_aug.study.cell import Study, generated_set, run_cell, trained_generator
+from reid_aug.study.cell import Study, finished_set, generated_set, run_cell, trained_generator
 from reid_aug.study.recipe import Progress, silent
 from reid_aug.study.results import Cell, Result, Results
 
@@ -54,7 +54,7 @@ def run_sweep(
         cell = study.cell(arm, fraction, seed)
         if results.has(cell):
             continue
-        if deadline.passed or not _has_generator(study, arm, fraction, seed, deadline):
+        if deadline.passed or not _can_draw(study, arm, fraction, seed, deadline):
             break
         announce(position, len(cells), cell, None)
         result = run_cell(study, arm, fraction, seed)
@@ -67,7 +67,7 @@ def run_sweep(
 def train_generators(
     config: StudyConfig, market: Market1501, out: str | Path, minutes: float | None = None, progress: Progress = silent
 ) -> list[Path]:
-    """Train the generators that the study's cells need, and no more: a machine with an accelerator can do just this.
+    """Train the generators that the study's cells still need: a machine with an accelerator can do just this.
 
     Args:
         minutes: training stops after this long, with a checkpoint that the next call continues.
@@ -80,7 +80,7 @@ def train_generators(
     """
     study, deadline = _open(config, market, out, progress), _Deadline(minutes)
     for arm, fraction, seed in _cells(config):
-        if deadline.passed or not _has_generator(study, arm, fraction, seed, deadline):
+        if deadline.passed or not _can_draw(study, arm, fraction, seed, deadline):
             break
     return sorted(folder for folder in (study.out / "generators").glob("*") if is_trained(folder))
 
@@ -91,7 +91,7 @@ def generate_sets(
     """Draw the extra images of every cell, unfiltered; a set begun before is completed.
 
     Args:
-        minutes: no set is begun after this long, and training a generator stops, to go on in the next run.
+        minutes: drawing a set, or training a generator, stops after this long, to go on in the next run.
 
     Raises:
         OutputError, DataError: as :func:`run_sweep`.
@@ -101,19 +101,22 @@ def generate_sets(
     for arm, fraction, seed in _cells(config):
         if config.arms[arm].images == "none":
             continue
-        if deadline.passed or not _has_generator(study, arm, fraction, seed, deadline):
+        if deadline.passed or not _can_draw(study, arm, fraction, seed, deadline):
             break
-        stores.append(generated_set(study, arm, take_fraction(market.train, fraction, seed), fraction, seed))
+        subset = take_fraction(market.train, fraction, seed)
+        stores.append(generated_set(study, arm, subset, fraction, seed, deadline.minutes_left))
         _note_seconds(study)
     return stores
 
 
-def _has_generator(study: Study, arm: str, fraction: float, seed: int, deadline: _Deadline) -> bool:
-    """Whether the arm's generator, if it has one of the study's own, is trained: here, as far as the time allows."""
+def _can_draw(study: Study, arm: str, fraction: float, seed: int, deadline: _Deadline) -> bool:
+    """Whether the arm's images are drawn or can be; a generator of the study's own is trained as the time allows."""
     name = study.config.arms[arm].generator
     if name is None or study.config.generators[name].config is None:
         return True
     subset = take_fraction(study.market.train, fraction, seed)
+    if finished_set(study, arm, subset, fraction, seed) is not None:
+        return True
     folder = trained_generator(study, name, subset, fraction, seed, deadline.minutes_left)
     _note_seconds(study)
     return is_trained(folder)

@@ -14,7 +14,7 @@ import torch
 from augment_cases import MemoryImages, new_store, people, plan_of
 from PIL import Image
 
-from reid_aug.augment.generate import create_store, generate
+from reid_aug.augment.generate import create_store, finished_store, generate, is_finished
 from reid_aug.augment.store import Store
 from reid_aug.augment.training_free import CopyAugmenter, WarpAugmenter
 from reid_aug.config import AugmentConfig
@@ -111,6 +111,35 @@ def test_progress_counts_what_was_there(tmp_path):
     seen = []
     run(tmp_path, per_identity=4, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(6, 12), (11, 12), (12, 12)]
+
+
+def test_drawing_stops_after_the_minutes_and_goes_on(tmp_path):
+    samples = people()
+    plan = plan_of(samples, suffix="png")
+    store = new_store(tmp_path / "set", samples, plan, Noise())
+    finished = Noise()
+
+    def draw(minutes: float) -> Store:
+        return generate(plan, samples, MemoryImages(len(samples)), finished, store, 5, {}, minutes=minutes)
+
+    assert len(draw(minutes=0)) == 0
+    assert not is_finished(store, plan)
+    assert contents(draw(minutes=1)) == contents(run(tmp_path / "whole"))
+    assert is_finished(store, plan)
+    assert finished.batches == [5, 5, 2]
+
+
+def test_a_set_that_lacks_nothing_is_found_without_its_generator(tmp_path):
+    samples, config = people(), AugmentConfig()
+    plan, more = (plan_of(samples, count, suffix="png") for count in (4, 5))
+    assert finished_store(tmp_path, plan, samples, config) is None
+    store = run(tmp_path)
+    assert finished_store(tmp_path, plan, samples, config).images == store.images
+    assert finished_store(tmp_path, more, samples, config) is None
+    assert finished_store(tmp_path, plan, samples, AugmentConfig(seed=1)) is None
+    assert finished_store(tmp_path, plan, samples[:8], config) is None
+    store.path(store.images[3]).unlink()
+    assert finished_store(tmp_path, plan, samples, config) is None
 
 
 def files_in(folder: Path) -> set[str]:

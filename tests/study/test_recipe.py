@@ -78,6 +78,14 @@ def test_a_judge_filters_as_the_images_come(subset, finished, tmp_path):
     assert filter_generated(store, judge, subset, FilterConfig(min_margin=2.0)) == {"keep": 0, "reject": len(store)}
 
 
+def test_the_filter_waits_for_all_images(subset, finished, tmp_path):
+    judge = load_model(finished.folder / "reid" / "standard-50-seed0")
+    for minutes, verdicts in ((0, set()), (10, {"keep", "reject"})):
+        store = augment(subset, WarpAugmenter(), tmp_path / "out", judge=judge, minutes=minutes, per_identity=1)
+        assert {image.verdict for image in store.images} <= verdicts
+    assert len(store) == len(set(subset.pids.tolist()))
+
+
 def test_settings_that_do_not_exist(subset, tmp_path):
     with pytest.raises(ConfigError, match=r"unknown key `per_identty`.*per_identity"):
         augment(subset, WarpAugmenter(), tmp_path / "out", per_identty=2)

@@ -23,6 +23,7 @@ from reid_aug.errors import DataError, OutputError
 from reid_aug.generators.pipeline import load_generator
 from reid_aug.reid.features import extract_features
 from reid_aug.reid.model import load_model
+from reid_aug.study.cell import Study, generated_set
 from reid_aug.study.results import Results
 from reid_aug.study.sweep import announcer, generate_sets, run_sweep, train_generators
 
@@ -216,6 +217,23 @@ def test_stage_by_stage_gives_the_same_results(finished, toy_market, tmp_path):
     run_sweep(config, toy_market, folder)
     assert [Store.open(store.folder).path(image).read_bytes() for image in Store.open(store.folder).images] == drawn
     assert scores(folder) == [line for line in scores(finished.folder) if line["arm"] in arms]
+
+
+def test_drawn_images_need_no_generator(copy, finished, toy_market):
+    shutil.rmtree(copy / "generators")
+    shutil.rmtree(copy / "reid")
+    (copy / "results.jsonl").unlink()
+    assert train_generators(finished.config, toy_market, copy) == []
+    run_sweep(finished.config, toy_market, copy)
+    assert not (copy / "generators").exists()
+    assert scores(copy) == scores(finished.folder)
+
+
+def test_drawing_stops_after_the_minutes(toy_market, tmp_path):
+    study = Study(tiny_configs.study(), toy_market, tmp_path / "study")
+    subset = take_fraction(toy_market.train, 0.5, seed=0)
+    assert len(generated_set(study, "warp", subset, 0.5, 0, minutes=0)) == 0
+    assert len(generated_set(study, "warp", subset, 0.5, 0)) > 0
 
 
 def test_arms_that_ask_for_the_same_images_share_them(toy_market, tmp_path):
