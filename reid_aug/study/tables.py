@@ -119,7 +119,8 @@ def _number(value: float | None, decimals: int) -> str | None:
 
 
 def _seconds(row: Mapping[str, Any], name: str) -> str:
-    return ("~" if row["measured_steps"] < row["steps"] else "") + f"{row[f'seconds_{name}']:.3g}"
+    value = row[f"seconds_{name}"]
+    return ("~" if row["measured_steps"] < row["steps"] else "") + format(value, ",.0f" if value >= 100 else ".3g")
 
 
 def _extrapolated(rows: Sequence[Mapping[str, Any]]) -> str:
