@@ -8,6 +8,10 @@ import pytest
 import yaml
 
 from reid_aug.config import AutoencoderConfig, Config, GeneratorConfig, ReidConfig, StudyConfig, load_config
+from reid_aug.data.images import Images
+from reid_aug.data.pairs import make_pairs
+from reid_aug.generators.systems import SYSTEMS
+from reid_aug.generators.training import train_generator
 from reid_aug.reid.backbones import build_backbone
 
 ROOT = Path(__file__).parents[1] / "configs"
@@ -45,3 +49,20 @@ def test_the_gpu_study_trains_the_shipped_market_generator():
     study = load_config(StudyConfig, ROOT / "study" / "market1501_gpu.yaml")
     shipped = load_config(GeneratorConfig, ROOT / "generator" / "pidm_market.yaml")
     assert study.generators["full"].config == study.generators["strict"].config == shipped
+
+
+def test_every_system_has_its_sizes():
+    names = {path.stem for path in FILES if path.parent.name == "generator"}
+    assert {f"{system}_{size}" for system in SYSTEMS for size in ("tiny", "toy", "market")} <= names
+    assert {"cfld_sd15", "imagpose_sd15"} <= names
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_tiny_generator_is_trained_and_draws_in_seconds(system, toy_market, tmp_path):
+    short = ["training.iterations=2", "sampling.steps=1"]
+    config = load_config(GeneratorConfig, ROOT / "generator" / f"{system}_tiny.yaml", short)
+    train = toy_market.train
+    pipe = train_generator(train, Images(train), make_pairs(train), config, tmp_path)
+    pose = [train.poses[train[0].name]]
+    drawn = pipe(Images(train).batch([0]), pose, pose, seeds=[0], output_type="uint8").images
+    assert drawn.shape == (1, 3, 128, 64)
