@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -20,7 +22,7 @@ from reid_aug.records import Sample, Samples
 from reid_aug.reid.model import WEIGHTS_NAME, load_model
 from reid_aug.reid.search import ranked_list
 from reid_aug.study.cell import Study
-from reid_aug.study.report import Picture, write_report
+from reid_aug.study.report import GeneratedSet, Picture, write_report
 from reid_aug.study.results import Results
 from reid_aug.study.sheets import pair_sheet, ranked_sheet
 from reid_aug.study.sweep import check_data
@@ -52,6 +54,7 @@ def report_study(folder: str | Path, market: Market1501, caveats: tuple[str, ...
         ranked=ranked_lists(study),
         stages=json.loads(stages.read_text(encoding="utf-8")) if stages.exists() else {},
         generators={name: seen_by(source) for name, source in config.generators.items()},
+        sets=generated_sets(study),
         settings={"study.yaml": (folder / "study.yaml").read_text(encoding="utf-8")},
         caveats=caveats,
     )
@@ -66,19 +69,39 @@ def seen_by(source: GeneratorSource) -> str:
     }[source.sees]
 
 
-def generated_sheets(study: Study) -> list[Picture]:
-    """A sheet for each set of extra images: source, target pose, generated, and a real image of the person."""
-    pictures, arms = [], defaultdict(list)
-    fraction, seed = study.config.fractions[0], study.config.seeds[0]
-    subset = take_fraction(study.market.train, fraction, seed)
+def stores(study: Study, fraction: float, seed: int) -> Iterator[tuple[list[str], Store]]:
+    """The sets of extra images that are not empty, each with the arms that share it."""
+    arms = defaultdict(list)
     for arm in study.config.arms:
         arms[study.generated_folder(arm, fraction, seed)].append(arm)
     for folder, sharing in arms.items():
-        if (folder / MANIFEST).exists():
-            sheet = store_sheet(Store.open(folder), subset, study.market.train)
-            title = f"{', '.join(sharing)}: {fraction:.0%} of the training images, seed {seed}"
-            pictures.append(Picture(title, sheet))
-    return pictures
+        store = Store.open(folder) if (folder / MANIFEST).exists() else ()
+        if len(store):
+            yield sharing, store
+
+
+def generated_sets(study: Study) -> list[GeneratedSet]:
+    """How many images each set has, and how many the filter kept."""
+    sets = []
+    for fraction, seed in product(study.config.fractions, study.config.seeds):
+        for arms, store in stores(study, fraction, seed):
+            verdicts = Counter(image.verdict for image in store.images)
+            kept = None if verdicts["unfiltered"] else verdicts["keep"]
+            sets.append(GeneratedSet(fraction, seed, tuple(arms), len(store), kept))
+    return sets
+
+
+def generated_sheets(study: Study) -> list[Picture]:
+    """A sheet for each set of extra images: source, target pose, generated, and a real image of the person."""
+    fraction, seed = study.config.fractions[0], study.config.seeds[0]
+    subset = take_fraction(study.market.train, fraction, seed)
+    return [
+        Picture(
+            f"{', '.join(arms)}: {fraction:.0%} of the training images, seed {seed}",
+            store_sheet(store, subset, study.market.train),
+        )
+        for arms, store in stores(study, fraction, seed)
+    ]
 
 
 def store_sheet(store: Store, sources: Samples, known: Samples):

@@ -30,6 +30,24 @@ class Picture:
     image: Image.Image
 
 
+@dataclass(frozen=True)
+class GeneratedSet:
+    """Extra images of a fraction and seed, and what the identity filter made of them.
+
+    Attributes:
+        fraction, seed: of the subset.
+        arms: that train on them.
+        drawn: images.
+        kept: of them, by the filter; None where it was not asked.
+    """
+
+    fraction: float
+    seed: int
+    arms: tuple[str, ...]
+    drawn: int
+    kept: int | None
+
+
 def write_report(
     folder: str | Path,
     results: Iterable[Result],
@@ -40,6 +58,7 @@ def write_report(
     ranked: Sequence[Picture] = (),
     stages: Mapping[str, float] | None = None,
     generators: Mapping[str, str] | None = None,
+    sets: Sequence[GeneratedSet] = (),
     settings: Mapping[str, str] | None = None,
     caveats: Sequence[str] = (),
 ) -> Path:
@@ -53,6 +72,7 @@ def write_report(
         ranked: ranked lists of a few queries.
         stages: seconds of each stage, in order.
         generators: name -> the images it saw in training, in words, e.g. "strict: the 20 % subset alone".
+        sets: of extra images, in order.
         settings: file name -> text of each resolved configuration.
         caveats: what the numbers are not.
 
@@ -90,13 +110,17 @@ def write_report(
         ranked=[_embedded(picture) for picture in ranked],
         stages={name: _duration(seconds) for name, seconds in (stages or {}).items()},
         generators=generators or {},
+        sets={"columns": SET_COLUMNS, "rows": set_entries(sets)} if sets else None,
         settings=settings or {},
         caveats=caveats,
         versions=_versions(results),
         cells=len(results),
         computing=_duration(sum(result.seconds for result in results)),
     )
-    write_text(folder / "results.md", "\n".join(markdown(summary) for summary in summaries.values()))
+    tables = [markdown(columns(summary), entries(summary)) for summary in summaries.values()]
+    if sets:
+        tables.append(markdown(SET_COLUMNS, set_entries(sets)))
+    write_text(folder / "results.md", "\n".join(tables))
     write_text(folder / "report.html", page)
     return folder / "report.html"
 
@@ -113,6 +137,23 @@ def _section(tables: Sequence[Sequence[Row]], plot: Path) -> dict[str, Any]:
         "plots": {theme: _data_uri(png, "png") for theme, png in plots.items()},
         "tables": [{"baseline": of[0].baseline, "columns": columns(of), "rows": entries(of)} for of in tables],
     }
+
+
+SET_COLUMNS = ("Fraction", "Seed", "Arms", "Images drawn", "Kept by the filter")
+
+
+def set_entries(sets: Sequence[GeneratedSet]) -> list[list[str]]:
+    """The table's text under ``SET_COLUMNS``."""
+    return [
+        [
+            f"{100 * one.fraction:g} %",
+            str(one.seed),
+            ", ".join(one.arms),
+            f"{one.drawn:,}",
+            "not filtered" if one.kept is None else f"{one.kept:,} ({one.kept / one.drawn:.1%})",
+        ]
+        for one in sets
+    ]
 
 
 # --- in words -----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The table of a study's results: on the terminal, in Markdown, in the report."""
+"""The table of a study's results as text, for the report, the terminal and Markdown."""
 
 from __future__ import annotations
 
@@ -48,10 +48,9 @@ def table(rows: Sequence[Row]) -> Table:
     return drawn
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """The same table in Markdown."""
-    headings = columns(rows)
-    lines = [headings, ["---"] * len(headings), *entries(rows)]
+def markdown(headings: Sequence[str], entries: Sequence[Sequence[str]]) -> str:
+    """Any table's text in Markdown."""
+    lines = [headings, ["---"] * len(headings), *entries]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

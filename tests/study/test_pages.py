@@ -13,7 +13,15 @@ from reid_aug.data.images import decode
 from reid_aug.data.subsets import take_fraction
 from reid_aug.errors import DataError
 from reid_aug.study.cell import Study
-from reid_aug.study.pages import QUERIES, generated_sheets, ranked_lists, report_study, seen_by, store_sheet
+from reid_aug.study.pages import (
+    QUERIES,
+    generated_sets,
+    generated_sheets,
+    ranked_lists,
+    report_study,
+    seen_by,
+    store_sheet,
+)
 from reid_aug.study.sheets import GAP, SCALE
 from reid_aug.study.sweep import run_sweep
 
@@ -47,6 +55,16 @@ def test_the_page_says_what_generators_saw_and_how_long_stages_took(page):
     assert seen_by(GeneratorSource(sees="other", folder="x")) not in page
     assert "train generator" in page
     assert "backbone: osnet_x0_25" in page  # the resolved settings
+
+
+def test_the_sets_are_counted(finished, toy_market):
+    study = Study(finished.config, toy_market, finished.folder)
+    sets = {arm: one for one in generated_sets(study) for arm in one.arms}
+    assert set(sets) == {"warp", "copies", "own", "whole"}
+    for result in finished.results:
+        if result.arm != "standard":
+            assert (sets[result.arm].fraction, sets[result.arm].seed) == (0.5, 0)
+            assert sets[result.arm].kept == result.synthetic_images <= sets[result.arm].drawn
 
 
 def test_a_sheet_puts_images_beside_what_they_were_made_from(finished, toy_market):

@@ -9,7 +9,7 @@ from PIL import Image
 from result_cases import result
 
 from reid_aug.errors import DataError
-from reid_aug.study.report import Picture, draw_curves, findings, headline, write_report
+from reid_aug.study.report import GeneratedSet, Picture, draw_curves, findings, headline, write_report
 from reid_aug.study.results import summarise
 from reid_aug.study.sheets import pair_sheet, ranked_sheet
 
@@ -68,6 +68,7 @@ def full_report(folder):
         ranked=[ranked],
         stages={"generate": 75.0, "train": 7300.0, "filter": 2.5},
         generators={"pidm": "strict: the subset alone"},
+        sets=[GeneratedSet(0.2, 1, ("warp", "warp_extra"), 2904, 2000), GeneratedSet(0.2, 1, ("other",), 30, None)],
         settings={"study.yaml": "a: <b>\n"},
         caveats=["Fake numbers & nothing else"],
     )
@@ -101,8 +102,11 @@ def test_the_page_says_it_all_and_escapes_what_it_is_given(tmp_path):
         "27 cells, 1 h 48 min of computing in all",
         "Against copies",
         "Rank-1 − copies",
+        "warp, warp_extra2,9042,000 (68.9%)",
+        "other30not filtered",
     ):
         assert said in text
+    assert "| 20 % | 1 | warp, warp_extra | 2,904 | 2,000 (68.9%) |" in (tmp_path / "results.md").read_text()
     assert "Pairs <of" not in page.read_text(encoding="utf-8")
 
 
