@@ -9,7 +9,7 @@ from typing import Any
 from diffusers import UNet2DConditionModel
 
 from reid_aug.errors import CheckpointError, ConfigError
-from reid_aug.generators.autoencoder import Codec, model_folder
+from reid_aug.generators.autoencoder import Codec, model_folder, why_not_loaded
 from reid_aug.generators.encoders import norm_groups
 
 
@@ -52,7 +52,7 @@ def open_unet(weights: str, codec: Codec) -> UNet2DConditionModel:
         unet = UNet2DConditionModel.from_pretrained(place, subfolder=inside, low_cpu_mem_usage=False)
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(
-            f"`model.unet` {weights!r}: not loaded: {str(error).splitlines()[0]} Give a local folder of Stable "
+            f"`model.unet` {weights!r}: not loaded: {why_not_loaded(error)} Give a local folder of Stable "
             "Diffusion 1.5 in diffusers' format, with unet/config.json and unet/diffusion_pytorch_model.safetensors."
         ) from error
     if unet.config.in_channels != codec.channels:
