@@ -39,6 +39,16 @@ def test_the_components_are_those_of_a_naive_pca():
     assert codec.std[0] == 1.0
 
 
+def test_no_component_is_lost_whose_numbers_add_up_to_nothing():
+    """Left and right halves of a patch differ from image to image, by as much as they miss together."""
+    images = torch.full((2, 3, 4, 4), 100, dtype=torch.uint8)
+    images[0, ..., :2], images[1, ..., :2] = 140, 60
+    images[0, ..., 2:], images[1, ..., 2:] = 60, 140
+    floats = images.float() / 127.5 - 1
+    codec = PatchPcaCodec(4, 1).fit(images)
+    assert torch.allclose(codec.decode(codec.encode(floats)), floats, atol=1e-5)
+
+
 def test_all_components_reconstruct_exactly_and_fewer_do_worse():
     images = pictures()
     floats = images.float() / 127.5 - 1
@@ -130,6 +140,35 @@ def test_a_generator_keeps_its_vae_without_the_folder_it_came_from(kind, tmp_pat
     assert again.std == codec.std
     assert torch.equal(codec.encode(floats), again.encode(floats))
     assert str(tmp_path) not in (tmp_path / "codec" / "config.json").read_text()
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path) -> Path:
+    """The folder of what was downloaded from the hub, which cannot be reached."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+@pytest.mark.parametrize("part", ["", "vae"])
+def test_the_hubs_name_of_a_vae_or_of_a_pipeline_with_one(part, hub):
+    model, commit = hub / "models--some--model", "0" * 40
+    place = vae("AutoencoderTiny", model / "snapshots" / commit / part)
+    (model / "refs").mkdir()
+    (model / "refs" / "main").write_text(commit)
+    floats = pictures().float() / 127.5 - 1
+    assert torch.equal(VaeCodec.open("some/model").encode(floats), VaeCodec.open(place).encode(floats))
+
+
+@pytest.mark.parametrize("name", ["/no/where", "./weights/model", "../model", "runs/a/model"])
+def test_a_path_is_not_asked_of_the_hub(name, hub):
+    with pytest.raises(CheckpointError, match=r"no such folder\. Give a local folder with .* both in vae/\."):
+        VaeCodec.open(name)
+
+
+def test_without_the_hub_a_name_is_said_to_be_no_folder(hub):
+    with pytest.raises(CheckpointError, match=r"'some/model': .* folder, and the hub is not reachable\. Give a"):
+        VaeCodec.open("some/model")
 
 
 def test_a_vae_that_is_not_there_or_is_none(tmp_path):
