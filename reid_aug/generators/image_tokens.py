@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from reid_aug.errors import ConfigError
 from reid_aug.generators.timm_encoder import TimmEncoder
 
 PATCHES = 16  # of the encoder, that the enlarged image is high
@@ -27,6 +28,8 @@ class ImageTokens(TimmEncoder):
 
     def __init__(self, name: str, channels: int):
         super().__init__(name, dynamic_img_size=True)
+        if not hasattr(self.network, "num_prefix_tokens"):  # a Swin takes the argument, but makes a map, not tokens
+            raise ConfigError(f"`{self.field}` {name!r}: no vision transformer. {self.remedy}")
         self.network.requires_grad_(False)
         self.patch = self.network.patch_embed.patch_size[0]
         self.project = nn.Linear(self.network.num_features, channels)
