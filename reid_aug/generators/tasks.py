@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 
 from reid_aug.errors import DataError
 from reid_aug.generators.condition import Condition
@@ -169,7 +170,7 @@ def read_request(
     if slots is not None and given + (per_person or 1) > slots:
         raise DataError(
             f"source, target_pose: {given} source images and {per_person or 1} target poses a person. This generator "
-            f"takes {slots} in all; make the others in a further call."
+            f"takes {slots} in all. Leave out sources, or ask for some of the poses in another call."
         )
     return Request(
         pixels.unflatten(0, (people, sources or 1)),
@@ -185,7 +186,7 @@ def read_images(images: Sources, size: tuple[int, int], what: str) -> tuple[Tens
     """Images as uint8 [B x N, 3, H, W], and N where they come as N for each person.
 
     Raises:
-        DataError: not uint8 images of ``size``; lists of unequal length.
+        DataError: not uint8 images of ``size``, nor PIL images; lists of unequal length.
     """
     height, width = size
     if torch.is_tensor(images):
@@ -197,7 +198,7 @@ def read_images(images: Sources, size: tuple[int, int], what: str) -> tuple[Tens
             )
         return images.flatten(0, -4), per_person
     flat, per_person = _flat(images, what)
-    pixels = [_to_tensor(image, size) for image in flat]
+    pixels = [_to_tensor(image, size, what) for image in flat]
     return torch.stack(pixels) if pixels else torch.empty(0, 3, *size, dtype=torch.uint8), per_person
 
 
@@ -205,19 +206,25 @@ def read_reference(reference: Sources | None, mask: Any, poses: PoseBatch, size:
     """Check the reference and mask of a call that makes one image for each of ``poses``; None where it has neither.
 
     Raises:
-        DataError: one without the other, not one reference for each image, a mask of another size or not in 0..1, an
-            unknown region.
+        DataError: one without the other, not one reference for each image, a mask that is no array, of another size
+            or not in 0..1, an unknown region.
     """
     if (reference is None) != (mask is None):
         raise DataError("reference, mask: one given without the other. Masked appearance transfer needs both.")
     if reference is None:
         return None
-    pixels, _ = read_images(reference, size, "reference")
+    pixels = read_images(reference, size, "reference")[0].cpu()
     if len(pixels) != len(poses):
         raise DataError(f"reference: {len(pixels)} images for the {len(poses)} that are made. Give each its own.")
     if isinstance(mask, str):
         return Reference(pixels, region_mask(poses, mask, size))
-    mask = torch.as_tensor(mask)
+    try:
+        mask = torch.as_tensor(mask).cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise DataError(
+            f"mask: a {type(mask).__name__}. Give a tensor [{size[0]}, {size[1]}] of numbers from 0 to 1, one such "
+            f"mask for each image, or one of {', '.join(REGIONS)}."
+        ) from None
     if tuple(mask.shape[-2:]) != size or mask.ndim not in (2, 3, 4) or mask.shape[:-2].numel() not in (1, len(poses)):
         raise DataError(
             f"mask: {tuple(mask.shape)}, expected ({size[0]}, {size[1]}), or one such mask for each of {len(poses)} "
@@ -249,7 +256,7 @@ def slerp(first: Tensor, second: Tensor, amount: Tensor) -> Tensor:
     """
     one, two = first.flatten(1).double(), second.flatten(1).double()
     weight = amount.to(one.device).double()[:, None]
-    cosine = torch.nn.functional.cosine_similarity(one, two)[:, None]
+    cosine = functional.cosine_similarity(one, two)[:, None]
     angle = cosine.clamp(-1, 1).arccos()
     straight = angle.sin() < 1e-6
     sine = torch.where(straight, 1.0, angle.sin())
@@ -263,7 +270,10 @@ def slerp(first: Tensor, second: Tensor, amount: Tensor) -> Tensor:
 
 def _flat(values: Any, what: str) -> tuple[list, int | None]:
     """The items of a list, or of a list of lists; and how many each of the lists has."""
-    values = list(values)
+    try:
+        values = list(values)
+    except TypeError:
+        raise DataError(f"{what}: a {type(values).__name__}. Give a list, with an item for each person.") from None
     lists = [isinstance(value, (list, tuple)) for value in values]
     if not any(lists):
         return values, None
@@ -291,7 +301,11 @@ def _read_poses(poses: Sequence[Pose], size: tuple[int, int], what: str, part_ma
     return batch.scaled(size)
 
 
-def _to_tensor(image: Image.Image, size: tuple[int, int]) -> Tensor:
+def _to_tensor(image: Image.Image, size: tuple[int, int], what: str) -> Tensor:
     height, width = size
+    if not isinstance(image, Image.Image):
+        raise DataError(
+            f"{what}: a {type(image).__name__}. Give PIL images, or all in one uint8 tensor [B, 3, {height}, {width}]."
+        )
     resized = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(resized)).permute(2, 0, 1)

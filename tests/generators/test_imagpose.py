@@ -165,7 +165,7 @@ def test_more_images_than_the_canvas_holds(pipe, sources, targets):
     asked["source"] = asked["source"][:, None].repeat(1, sources, 1, 1, 1)
     asked["source_pose"] = [[pose(rng) for _ in range(sources)]]
     asked["target_pose"], asked["seeds"] = [[pose(rng) for _ in range(targets)]], [list(range(targets))]
-    message = rf"{sources} source images and {targets} target poses a person\. This generator takes 4 in all"
+    message = rf"{sources} source images and {targets} target poses a person\. This generator takes 4 in all\. Leave"
     with pytest.raises(DataError, match=message):
         pipe(**asked)
 
