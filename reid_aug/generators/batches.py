@@ -19,7 +19,7 @@ from reid_aug.config import GeneratorTrainingConfig, NoiseConfig
 from reid_aug.errors import DataError
 from reid_aug.generators.autoencoder import Codec
 from reid_aug.generators.condition import Condition
-from reid_aug.generators.latents import TrainingImages
+from reid_aug.generators.latents import TrainingImages, send
 from reid_aug.generators.objective import draw_timesteps
 from reid_aug.pose.batch import PoseBatch
 from reid_aug.records import ImageSource, Samples
@@ -96,7 +96,7 @@ class PairBatches:
         self.names = used
         self.pairs = np.array([(rows[source], rows[target]) for source, target in pairs], np.int32)
         self.positions = np.array([positions[name] for name in used])
-        self.poses = PoseBatch.stack([samples.poses[name] for name in used], part_maps).to(codec.device)
+        self.poses = PoseBatch.stack([samples.poses[name] for name in used], part_maps)
         self.samples = samples
         self.images, self.config, self.noise, self.device = images, config, noise, codec.device
         self.encoded = TrainingImages(images, self.positions, used, codec)
@@ -118,9 +118,8 @@ class PairBatches:
     def digest(self) -> str:
         """Of the images' names, their poses and the pairs, in order: what a run must find again to be resumed."""
         sha = hashlib.sha256("\n".join(self.names).encode())
-        poses = self.poses.to("cpu")
-        arrays = [self.pairs, poses.xy.numpy(), poses.visible.numpy()]
-        for array in arrays if poses.parts is None else [*arrays, poses.parts.numpy()]:
+        arrays = [self.pairs, self.poses.xy.numpy(), self.poses.visible.numpy()]
+        for array in arrays if self.poses.parts is None else [*arrays, self.poses.parts.numpy()]:
             sha.update(np.ascontiguousarray(array).tobytes())
         return sha.hexdigest()[:16]
 
@@ -133,30 +132,34 @@ class PairBatches:
         if config.reconstruction:
             chosen = np.concatenate([chosen, chosen[:, [0, 0]]])
         count = len(chosen)
-        flip = torch.from_numpy(rng.random(count) < config.flip).to(self.device)
+        flip = rng.random(count) < config.flip
         # A third each of the dropped samples loses the pose, the source, or both: every guidance branch is trained.
         dropped = np.where(rng.random(count) < config.drop, rng.integers(3, size=count), -1)
-        timestep = torch.from_numpy(draw_timesteps(self.noise, count, rng)).to(self.device)
+        timestep = draw_timesteps(self.noise, count, rng)
         source, target = self._views(chosen, rng)
         sources, targets = source.shape[1], target.shape[1]
-        rows, flips = source.flatten(), flip.repeat_interleave(sources)
-        wanted, wanted_flips = target.flatten(), flip.repeat_interleave(targets)
+        rows, flips = source.flatten(), flip.repeat(sources)
+        wanted, wanted_flips = target.flatten(), flip.repeat(targets)
         condition = Condition(
             source=self.encoded.pixels(rows, flips).unflatten(0, (count, sources)),
-            source_pose=self.poses.at(rows).mirrored_where(flips),
-            target_pose=self.poses.at(wanted).mirrored_where(wanted_flips),
+            source_pose=self._poses(rows, flips),
+            target_pose=self._poses(wanted, wanted_flips),
             latents=self.encoded.latents(rows, flips).unflatten(0, (count, sources)),
         )
         seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
         return PairBatch(
             target=self.encoded.latents(wanted, wanted_flips),
             condition=condition,
-            keep_pose=torch.from_numpy((dropped != 0) & (dropped != 2)).to(self.device),
-            keep_source=torch.from_numpy((dropped != 1) & (dropped != 2)).to(self.device),
-            timestep=timestep.repeat_interleave(targets),
+            keep_pose=send((dropped != 0) & (dropped != 2), self.device),
+            keep_source=send((dropped != 1) & (dropped != 2), self.device),
+            timestep=send(timestep.repeat(targets), self.device),
             generator=torch.Generator(self.device).manual_seed(seed),
             names=tuple((self.names[a], self.names[b]) for a, b in chosen),
         )
+
+    def _poses(self, rows: np.ndarray, flip: np.ndarray) -> PoseBatch:
+        """The poses of ``rows``, mirrored where ``flip`` is true."""
+        return self.poses.at(rows).mirrored_where(torch.from_numpy(flip)).to(self.device)
 
     def _views(self, chosen: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """The rows of sources [B, S] and of targets [B, T] for pairs [B, 2]."""

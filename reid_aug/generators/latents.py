@@ -37,20 +37,20 @@ class TrainingImages:
         self.resident = self._resident()
         self.kept: Tensor | None = None  # [1 or 2, N, C, h, w]; the second are the mirrored images'
 
-    def pixels(self, rows: np.ndarray, flip: Tensor) -> Tensor:
+    def pixels(self, rows: np.ndarray, flip: np.ndarray) -> Tensor:
         """Images [B, 3, H, W] in [-1, 1] of rows [B], mirrored where ``flip`` [B] is true."""
         if self.resident is None:
-            pixels = self.images.batch(self.positions[rows]).to(self.device)
+            pixels = self.images.batch(self.positions[rows]).to(self.device, non_blocking=True)
         else:
-            pixels = self.resident[torch.from_numpy(rows).to(self.device).long()]
+            pixels = self.resident[send(rows, self.device).long()]
         pixels = pixels.float() / 127.5 - 1
-        return torch.where(flip[:, None, None, None], pixels.flip(-1), pixels)
+        return torch.where(send(flip, self.device)[:, None, None, None], pixels.flip(-1), pixels)
 
-    def latents(self, rows: np.ndarray, flip: Tensor) -> Tensor:
+    def latents(self, rows: np.ndarray, flip: np.ndarray) -> Tensor:
         """Latents [B, C, h, w], float32, of the same."""
         if self.kept is None:
             return self._encode(rows, flip)
-        return self.kept[flip.long(), torch.from_numpy(rows).to(self.device).long()].float()
+        return self.kept[send(flip, self.device).long(), send(rows, self.device).long()].float()
 
     def encode_all(self, mirrored: bool, progress: Callable[[int, int], None] | None = None) -> None:
         """Encode all rows, and with ``mirrored`` their mirror images; a set that is too large is left as it is.
@@ -64,7 +64,7 @@ class TrainingImages:
         if isinstance(self.codec, PixelCodec):
             return
         count, variants = len(self.positions), 2 if mirrored else 1
-        one = self._encode(np.zeros(1, np.int64), torch.zeros(1, dtype=torch.bool, device=self.device))
+        one = self._encode(np.zeros(1, np.int64), np.zeros(1, bool))
         kept = torch.empty((variants, count, *one.shape[1:]), dtype=torch.float16, device="meta")
         if kept.nbytes > KEPT_BYTES:
             return
@@ -72,8 +72,7 @@ class TrainingImages:
         for start in range(0, count, ENCODED_AT_ONCE):
             rows = np.arange(start, min(start + ENCODED_AT_ONCE, count))
             for variant in range(variants):
-                flip = torch.full((len(rows),), bool(variant), device=self.device)
-                kept[variant, rows[0] : rows[-1] + 1] = self._encode(rows, flip)
+                kept[variant, rows[0] : rows[-1] + 1] = self._encode(rows, np.full(len(rows), bool(variant)))
             broken = (~kept[:, rows[0] : rows[-1] + 1].isfinite()).flatten(2).any(2).any(0).nonzero()
             if len(broken):
                 raise CheckpointError(
@@ -86,7 +85,7 @@ class TrainingImages:
         self.kept = kept
 
     @torch.no_grad()
-    def _encode(self, rows: np.ndarray, flip: Tensor) -> Tensor:
+    def _encode(self, rows: np.ndarray, flip: np.ndarray) -> Tensor:
         return self.codec.encode(self.pixels(rows, flip))
 
     def _resident(self) -> Tensor | None:
@@ -97,3 +96,8 @@ class TrainingImages:
         if one.numel() * len(self.positions) > KEPT_BYTES:
             return None
         return self.images.batch(self.positions).to(self.device)
+
+
+def send(array: np.ndarray, device: torch.device) -> Tensor:
+    """``array`` on ``device``, queued behind the work that an accelerator still has; the host does not wait for it."""
+    return torch.from_numpy(array).to(device, non_blocking=True)  # CUDA has its own copy of it when this returns

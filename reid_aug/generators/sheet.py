@@ -32,7 +32,7 @@ class SampleSheet:
             source, self._poses(self.source), self._poses(self.target), seeds=range(len(source)), output_type="uint8"
         ).images
         size = tuple(source.shape[-2:])
-        limbs = limb_picture(self.batches.poses.at(self.target), size).cpu()
+        limbs = limb_picture(self.batches.poses.at(self.target), size)
         columns = [source, limbs, made, target]
         grid = make_grid(torch.stack(columns).flatten(0, 1), nrow=len(source), padding=2, pad_value=255)
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -53,8 +53,13 @@ class PoseBatch:
         return len(self.xy)
 
     def to(self, device: torch.device | str) -> PoseBatch:
-        """The same poses on ``device``."""
-        return self._with_parts(lambda parts: parts.to(device), xy=self.xy.to(device), visible=self.visible.to(device))
+        """The same poses on ``device``; an accelerator that still has work is not waited for."""
+        from_cpu = self.xy.device.type == "cpu"  # CUDA has its own copy of such memory when the call returns
+
+        def moved(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.to(device, non_blocking=from_cpu)
+
+        return self._with_parts(moved, xy=moved(self.xy), visible=moved(self.visible))
 
     def at(self, indices: Sequence[int] | np.ndarray | torch.Tensor) -> PoseBatch:
         """The poses at ``indices``, in that order."""
