@@ -8,7 +8,6 @@ bones. It needs no training.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 
 from reid_aug.errors import DataError
 from reid_aug.pose.batch import PoseBatch
@@ -54,9 +53,11 @@ def warp_parts(
 
     # A fourth channel of ones is sampled as zero outside the source and says how much of a pixel came from inside.
     source = torch.cat([source.float(), torch.ones_like(source[:, :1], dtype=torch.float32)], dim=1)
-    # The layers are stacked along the height of one grid, so the source is not copied for each of them.
+    # The layers are stacked along the height of one grid, so the source is not copied for each of them. Bilinear, zeros
+    # outside, align_corners; functional.grid_sample is the same but for CUDA, where it takes cuDNN's, which
+    # torch.compile can neither fuse nor trace with sizes that change.
     grid = _sampling_grid(transform, part, size)
-    sampled = F.grid_sample(source, grid.flatten(1, 2), align_corners=True).unflatten(2, (_LAYERS, size[0]))
+    sampled = torch.grid_sampler_2d(source, grid.flatten(1, 2), 0, 0, True).unflatten(2, (_LAYERS, size[0]))
 
     opacity = ((_EDGE[1] - distance) / (_EDGE[1] - _EDGE[0])).clamp(max=1.0)
     weight = opacity * torch.exp(-_SHARPNESS * distance)
