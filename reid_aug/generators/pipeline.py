@@ -209,7 +209,7 @@ class PosePipeline(DiffusionPipeline):
         branches = Encoded.cat([encoded.kept(pose, source) for pose, source in distinct])
         scheduler = make_sampler(sampling.sampler, self.scheduler)
         try:
-            scheduler.set_timesteps(sampling.steps, device=noise.device)
+            scheduler.set_timesteps(sampling.steps)  # on the CPU, since a scheduler looks at their values at each step
         except ValueError as error:
             raise ConfigError(
                 f"`steps`: {sampling.sampler} cannot do {sampling.steps} ({error}). Ask for more."
@@ -225,7 +225,7 @@ class PosePipeline(DiffusionPipeline):
                 latents = torch.lerp(reference, latents, mask)
             inputs = scheduler.scale_model_input(latents, timestep)
             inputs = inputs.repeat(len(distinct), 1, 1, 1)
-            steps = timestep.long().expand(len(inputs))  # Euler's are whole numbers in float
+            steps = torch.full((len(inputs),), int(timestep), device=noise.device)  # Euler's are whole numbers in float
             outputs = self.denoiser(inputs, steps, branches).chunk(len(distinct))
             outputs = [outputs[distinct.index(branch)] for branch in wanted]
             prediction = guidance.combine(*(output[:, :channels] for output in outputs), **scale)
