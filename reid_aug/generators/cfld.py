@@ -183,7 +183,8 @@ class CfldDenoiser(ModelMixin, ConfigMixin):
             tensors[f"bias_{scale}"] = encoder(features[scale], cells).unflatten(0, sources).mean(1)
         poses = condition.target_pose
         pose = torch.cat([limb_image(poses, size), heatmaps(poses, size, self.config.heatmap_sigma)], 1)
-        tensors |= {f"pose_{level}": residual for level, residual in enumerate(self.pose_adapter(pose))}
+        residuals = self.pose_adapter(pose.to(condition.source.dtype))
+        tensors |= {f"pose_{level}": residual for level, residual in enumerate(residuals)}
         if self.warp_adapter is not None:
             warp = torch.cat(condition.warped_source(), 1)
             tensors |= {f"warp_{level}": residual for level, residual in enumerate(self.warp_adapter(warp))}

@@ -42,7 +42,7 @@ class Condition:
         Of several sources, a later one fills what those before it leave uncovered.
 
         Returns:
-            Images [B T, 3, H, W] in [-1, 1] and their coverage [B T, 1, H, W] in [0, 1].
+            Images [B T, 3, H, W] in [-1, 1] and their coverage [B T, 1, H, W] in [0, 1], in the source's precision.
         """
         people, sources = self.source.shape[:2]
         pixels = self.source.flatten(0, 1)
@@ -54,7 +54,7 @@ class Condition:
             both = torch.maximum(coverage, covered)
             image = torch.lerp(image, filling, (both - coverage) / both.clamp(min=1e-6))  # its share of what is covered
             coverage = both
-        return image, coverage
+        return image.to(pixels.dtype), coverage.to(pixels.dtype)
 
 
 @dataclass(frozen=True)

@@ -99,8 +99,10 @@ class PyramidEncoder(TimmEncoder):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """[B, 3, H, W] in [-1, 1] to four feature maps [B, C_l, h_l, w_l], fine to coarse."""
-        resized = functional.interpolate(images, self.image_size, mode="bilinear", antialias=True, align_corners=False)
-        features = self.network(self.normalised(resized))
+        resized = functional.interpolate(  # a CPU knows it in float32 alone
+            images.float(), self.image_size, mode="bilinear", antialias=True, align_corners=False
+        )
+        features = self.network(self.normalised(resized.to(images.dtype)))
         if self.network.output_fmt == "NHWC":  # Swin's order
             return [feature.permute(0, 3, 1, 2) for feature in features]
         return features

@@ -58,7 +58,7 @@ class PidmDenoiser(SourceUNet):
         latents = condition.encoded_source(codec)
         grid = latents.shape[-2:]
         sigma = self.config.heatmap_sigma * grid[0] / condition.target_pose.image_size[0]  # in cells of the grid
-        pose = heatmaps(condition.target_pose, grid, sigma)
+        pose = heatmaps(condition.target_pose, grid, sigma).to(latents.dtype)
         return all_kept({"pose": pose, **self.encode_source(condition, latents, codec)})
 
     def forward(self, noisy: Tensor, timestep: Tensor, condition: Encoded) -> Tensor:

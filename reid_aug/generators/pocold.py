@@ -72,7 +72,7 @@ class PocoldDenoiser(SourceUNet):
         source_parts = part_masks(condition.source_pose, grid, kind)  # [B S, L, h, w]
         return all_kept(
             {
-                "pose": part_masks(condition.target_pose, grid, kind),
+                "pose": part_masks(condition.target_pose, grid, kind).to(latents.dtype),
                 "source_parts": source_parts.unflatten(0, condition.source.shape[:2]),
                 **self.encode_source(condition, latents, codec),
             }

@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from generator_cases import SIZE, difference, inputs, untrained_pipe
+from generator_cases import SIZE, SYSTEMS, difference, inputs, system_pipe, untrained_pipe
 from PIL import Image
 
 from reid_aug.errors import CheckpointError, ConfigError, DataError
@@ -28,6 +28,15 @@ def test_an_image_does_not_depend_on_the_rest_of_its_batch(pipe, sampler):
     for k in range(3):
         alone = {key: value[k : k + 1] for key, value in inputs().items() if key != "output_type"}
         assert difference(pipe(**alone, output_type="uint8", **settings).images[0], together[k]) <= 1
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_half_the_precision_makes_nearly_the_same_images(name):
+    exact = system_pipe(name)(**inputs()).images
+    half = system_pipe(name)
+    for part in (half.denoiser, half.codec):
+        part.to(torch.bfloat16)
+    assert 0 < (half(**inputs()).images.float() - exact.float()).abs().mean() < 3
 
 
 def test_seeds_poses_and_sources_all_matter(pipe):
