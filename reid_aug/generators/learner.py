@@ -61,11 +61,10 @@ class Learner:
         self.config, self.accelerator, self.denoiser = config, accelerator, pipe.denoiser
         # A pretrained part may be frozen.
         self.trained = [parameter for parameter in pipe.denoiser.parameters() if parameter.requires_grad]
-        self.ema = EMAModel(self.trained, decay=loop.ema_decay)
+        on_cuda = accelerator.device.type == "cuda"  # where an operation on all weights at once is worth having
+        self.ema = EMAModel(self.trained, decay=loop.ema_decay, foreach=on_cuda)
         step = TrainingStep(pipe.denoiser, pipe.codec, Objective(config.noise, config.model.learned_variance))
-        optimiser = torch.optim.AdamW(
-            self.trained, loop.learning_rate, weight_decay=loop.weight_decay, fused=accelerator.device.type == "cuda"
-        )
+        optimiser = torch.optim.AdamW(self.trained, loop.learning_rate, weight_decay=loop.weight_decay, fused=on_cuda)
         step, self.optimiser = accelerator.prepare(step, optimiser)
         self.run = torch.compile(step) if loop.compile else step
         self.state = {"denoiser": pipe.denoiser, "codec": pipe.codec, "optimiser": self.optimiser, "ema": self.ema}
