@@ -7,9 +7,13 @@ from typing import Any
 
 import diffusers
 from diffusers import DDPMScheduler
+from torch import Tensor
 
 from reid_aug.config import NoiseConfig
 from reid_aug.errors import ConfigError
+
+OTHER_TASKS = ("CogVideoX", "Inverse", "LCM")  # in names: for shifted noise, from images to noise, for distilled models
+LEAST_SIGNAL = 0.00466  # abar_T of Stable Diffusion, whose process such samplers are written for
 
 
 def make_scheduler(noise: NoiseConfig, learned_variance: bool) -> DDPMScheduler:
@@ -29,25 +33,35 @@ def make_scheduler(noise: NoiseConfig, learned_variance: bool) -> DDPMScheduler:
     )
 
 
-def make_sampler(name: str, process: Any) -> Any:
-    """The diffusers scheduler class ``name`` for the forward process of ``process``.
+def make_sampler(name: str, process: DDPMScheduler) -> Any:
+    """The diffusers scheduler class ``name`` for the forward process ``process``.
 
     Raises:
         ConfigError: diffusers has no such scheduler, it needs a package that is not installed, or it is not for this
-            kind of process (flow matching, score SDEs).
+            kind of process (flow matching, score SDEs, shifted noise), for distilled models, or from images to noise.
     """
-    kind = getattr(diffusers, name, None)
-    takes = inspect.signature(kind.__init__).parameters if hasattr(kind, "set_timesteps") else {}
-    if "prediction_type" not in takes or "trained_betas" not in takes:
+    try:
+        kind = getattr(diffusers, name, None)
+        takes = inspect.signature(kind.__init__).parameters if hasattr(kind, "set_timesteps") else {}
+    except ImportError as error:  # of a class that stands in for one whose package is missing
+        raise ConfigError(f"`sampler`: {name} needs a package that is missing: {error}") from None
+    if not {"prediction_type", "trained_betas"} <= set(takes) or any(part in name for part in OTHER_TASKS):
         raise ConfigError(
-            f"`sampler`: diffusers has no scheduler {name!r} for this noise process. Use e.g. DDIMScheduler, "
+            f"`sampler`: diffusers has no scheduler {name!r} for this noise process and model. Use e.g. DDIMScheduler, "
             "DDPMScheduler, PNDMScheduler or DPMSolverMultistepScheduler."
         )
     if kind is type(process):
         return kind.from_config(process.config)
-    # Only DDPM reads the learned variance; the others get the prediction alone. A class that does not know the zero
-    # terminal SNR starts from the betas before that change: it would divide by the signal's zero.
-    try:
-        return kind.from_config({**process.config, "variance_type": "fixed_small"})
-    except ImportError as error:
-        raise ConfigError(f"`sampler`: {name} needs a package that is missing: {error}") from None
+    others = {}
+    if "variance_type" in takes:
+        others["variance_type"] = "fixed_small"  # only DDPM reads the learned variance
+    if "rescale_betas_zero_snr" not in takes:
+        others["trained_betas"] = _betas(process.alphas_cumprod.double())
+    return kind.from_config(process.config, **others)
+
+
+def _betas(alphas_bar: Tensor) -> list[float]:
+    """Of the process if its signal ended at ``LEAST_SIGNAL``, for samplers that would divide by a smaller one."""
+    least = max(LEAST_SIGNAL - float(alphas_bar[-1]), 0.0)
+    alphas_bar = least + (1 - least) * alphas_bar
+    return [1 - float(alphas_bar[0]), *(1 - alphas_bar[1:] / alphas_bar[:-1]).tolist()]
