@@ -35,7 +35,7 @@ class PairBatch:
         keep_pose, keep_source: [B] bool; what the sample's condition keeps.
         timestep: as many int64 as targets, those of a person alike.
         generator: random state of this batch, on its device, for the noise.
-        names: B pairs (source file name, target file name), the first of each.
+        names: of each person's images, B pairs (source file names, target file names).
     """
 
     target: Tensor
@@ -44,7 +44,7 @@ class PairBatch:
     keep_source: Tensor
     timestep: Tensor
     generator: torch.Generator
-    names: tuple[tuple[str, str], ...]
+    names: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
 
 
 class PairBatches:
@@ -154,8 +154,12 @@ class PairBatches:
             keep_source=send((dropped != 1) & (dropped != 2), self.device),
             timestep=send(timestep.repeat(targets), self.device),
             generator=torch.Generator(self.device).manual_seed(seed),
-            names=tuple((self.names[a], self.names[b]) for a, b in chosen),
+            names=tuple(zip(self._names(source), self._names(target))),
         )
+
+    def _names(self, rows: np.ndarray) -> list[tuple[str, ...]]:
+        """The file names of rows [B, N], person by person."""
+        return [tuple(self.names[row] for row in person) for person in rows]
 
     def _poses(self, rows: np.ndarray, flip: np.ndarray) -> PoseBatch:
         """The poses of ``rows``, mirrored where ``flip`` is true."""

@@ -19,10 +19,10 @@ class LossLog:
         done: iterations behind the run already.
         names: of the files in the batch of an iteration, counted from 0, as an error lists them.
         report: called with (iterations done, mean loss since the last time).
-        remedy: what the error tells the user to do.
+        remedy: says what an error tells the user to do.
     """
 
-    def __init__(self, done: int, names: Callable[[int], str], report: Progress, remedy: str):
+    def __init__(self, done: int, names: Callable[[int], str], report: Progress, remedy: Callable[[], str]):
         self.first, self.names, self.report, self.remedy = done, names, report, remedy
         self.pending: list[Tensor] = []
 
@@ -49,5 +49,5 @@ class LossLog:
     def fail(self, iteration: int, what: str) -> None:
         """Stop the run for ``what`` went wrong in ``iteration``, counted from 0."""
         raise TrainingError(
-            f"iteration {iteration + 1}: {what}. {self.remedy} The batch was: {self.names(iteration)}"
+            f"iteration {iteration + 1}: {what}. {self.remedy()} The batch was: {self.names(iteration)}"
         )

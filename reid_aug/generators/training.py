@@ -80,7 +80,7 @@ def train_generator(
     if accelerator.is_main_process:
         folder.claim()
     accelerator.init_trackers("logs")
-    losses = _loss_log(learner, batches, done, progress)
+    losses = _loss_log(learner, batches, folder.checkpoint, done, progress)
     sheet = SampleSheet(batches, folder.path / "samples")
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
     last = done == loop.iterations
@@ -131,8 +131,10 @@ def assemble(
     return pipe, batches
 
 
-def _loss_log(learner: Learner, batches: PairBatches, done: int, progress: Progress | None) -> LossLog:
-    """Losses go to the trackers and to ``progress``; where they end, the batch's pairs are named."""
+def _loss_log(
+    learner: Learner, batches: PairBatches, checkpoint: Path, done: int, progress: Progress | None
+) -> LossLog:
+    """Losses go to the trackers and to ``progress``; where they end, the batch's images are named."""
 
     def report(done: int, loss: float) -> None:
         learner.accelerator.log({"loss": loss, "learning_rate": learner.learning_rate}, step=done)
@@ -141,10 +143,14 @@ def _loss_log(learner: Learner, batches: PairBatches, done: int, progress: Progr
 
     def names(iteration: int) -> str:
         parts = range(learner.config.training.accumulation)
-        pairs = [pair for part in parts for pair in batches.at(iteration, part).names]
-        return ", ".join(f"{source} -> {target}" for source, target in pairs)
+        people = [person for part in parts for person in batches.at(iteration, part).names]
+        return ", ".join(f"{' + '.join(sources)} -> {' + '.join(targets)}" for sources, targets in people)
 
-    remedy = "The last good checkpoint is kept: go on from it with --resume and a lower training.learning_rate."
+    def remedy() -> str:
+        if checkpoint.exists():
+            return "The last good checkpoint is kept: go on from it with --resume and a lower training.learning_rate."
+        return "There is no checkpoint yet: run it again with a lower training.learning_rate."
+
     return LossLog(done, names, report, remedy)
 
 

@@ -33,7 +33,7 @@ def test_images_and_poses_are_those_of_the_named_pairs():
     position = {sample.name: index for index, sample in enumerate(samples)}
     for flip in (0.0, 1.0):
         batch = batches(flip=flip).at(0)
-        for k, (source, target) in enumerate(batch.names):
+        for k, ((source,), (target,)) in enumerate(batch.names):
             expected = [images.pixels[position[name]].float() / 127.5 - 1 for name in (source, target)]
             pose = samples.poses[target].xy
             if flip:
@@ -46,7 +46,7 @@ def test_images_and_poses_are_those_of_the_named_pairs():
 
 def test_source_and_target_are_two_images_of_one_person():
     batch = batches().at(3)
-    assert all(source[:4] == target[:4] and source != target for source, target in batch.names)
+    assert all(source[:4] == target[:4] and source != target for (source,), (target,) in batch.names)
 
 
 def test_a_third_each_of_the_dropped_loses_pose_source_or_both():

@@ -192,7 +192,10 @@ def test_batches_have_one_to_four_targets_of_the_person_of_the_pair():
         batch = made.at(iteration)
         sources, targets = batch.condition.source.shape[1], len(batch.target) // 32
         seen.add((sources, targets))
-        wanted = np.array([int(source[:4]) for source, _ in batch.names])[:, None]
+        named = [[int(name[:4]) for name in given + wanted] for given, wanted in batch.names]
+        assert np.array(named).shape == (32, sources + targets)
+        wanted = np.array(named)[:, :1]
+        assert (np.array(named) == wanted).all()
         assert (pids(batch.condition.source) == wanted).all()
         assert (pids(batch.target) == wanted).all()
         assert len(batch.condition.target_pose) == len(batch.timestep) == 32 * targets
