@@ -92,15 +92,9 @@ class Encoded:
         )
 
     def lerp(self, other: Encoded, amount: torch.Tensor) -> Encoded:
-        """Between this condition (``amount`` [B] 0) and another of the same shapes (1).
-
-        What is not a real number, such as a map of body parts, cannot be mixed: it changes half way.
-        """
+        """Between this condition (``amount`` [B] 0) and another of the same shapes (1)."""
 
         def mix(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-            weight = amount.to(first.device).reshape(-1, *[1] * (first.ndim - 1))
-            if first.is_floating_point():
-                return torch.lerp(first, second, weight.to(first.dtype))
-            return torch.where(weight < 0.5, first, second)
+            return torch.lerp(first, second, amount.to(first).reshape(-1, *[1] * (first.ndim - 1)))
 
         return replace(self, tensors={name: mix(first, other.tensors[name]) for name, first in self.tensors.items()})
