@@ -4,8 +4,9 @@ import os
 
 # The networks of the tests are tiny: on shared cores their threads would wait for each other. Also for subprocesses.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Results are compared to the last bit, and with tensors of the CPU: a machine that has a GPU runs them there, too.
-os.environ["CUDA_VISIBLE_DEVICES"] = ""
+# Results are compared to the last bit, and with tensors of the CPU: a machine that has a GPU runs them there, too, but
+# for `CUDA_VISIBLE_DEVICES=0 pytest -m gpu`.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 from pathlib import Path
 
