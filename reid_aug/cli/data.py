@@ -57,15 +57,16 @@ def extract(
     from reid_aug.data.images import Images
     from reid_aug.data.keypoints import write_keypoints
     from reid_aug.data.market1501 import list_images
-    from reid_aug.pose.estimate import estimate_poses
+    from reid_aug.pose.estimate import PoseEstimator
     from reid_aug.progress import Bars
     from reid_aug.records import Samples
 
     if out.exists():
         raise OutputError(f"{out}: is there already. Name another file, or remove it.")
     samples = Samples(list_images(images))
+    estimate = PoseEstimator(model)
     with Bars() as bars:
-        poses = estimate_poses(Images(samples), model, progress=lambda done, total: bars("poses", done, total))
+        poses = estimate(Images(samples), progress=lambda done, total: bars("poses", done, total))
     found = {sample.name: pose for sample, pose in zip(samples, poses) if pose.visible.any()}
     write_keypoints(out, found)
     say(f"{out}: key points of {len(found):,} images; no joint found in {len(samples) - len(found):,}")

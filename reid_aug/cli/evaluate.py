@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,7 +68,7 @@ def evaluate_generator_command(
 
     from reid_aug.metrics.fid import load_inception
     from reid_aug.metrics.image import Lpips
-    from reid_aug.pose.estimate import estimate_poses
+    from reid_aug.pose.estimate import PoseEstimator
     from reid_aug.progress import Bars
     from reid_aug.reid.model import load_model
     from reid_aug.study.evaluate_generator import evaluate_generator
@@ -79,7 +78,7 @@ def evaluate_generator_command(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     networks = {
         "judge": None if judge is None else load_model(judge),
-        "estimate": None if pose_model is None else partial(estimate_poses, model_file=pose_model),
+        "estimate": None if pose_model is None else PoseEstimator(pose_model),
         "lpips": None if lpips_weights is None else Lpips(lpips_weights, device=device),
         "inception": None if fid_weights is None else load_inception(fid_weights, device),
     }

@@ -24,36 +24,45 @@ MIN_SCORE = 0.3  # below it a joint counts as not visible; rtmlib's own default
 _BATCH = 256  # images decoded at once
 
 
-def estimate_poses(
-    images: ImageSource,
-    model_file: str | Path | None = None,
-    min_score: float = MIN_SCORE,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> list[Pose]:
-    """The pose in every image; each image is taken as the box of one person, as re-ID images are.
+class PoseEstimator:
+    """RTMPose, loaded: called with images, it returns the pose of the person in each.
 
     Args:
-        images: of one size, which the poses' pixels count in.
         model_file: an RTMPose model of 17 COCO joints as ONNX; None lets rtmlib download its "balanced" one, once.
         min_score: least confidence of a visible joint, 0..1.
-        progress: called with the images done, and all.
 
     Raises:
         MissingDependencyError: rtmlib is not installed.
         CheckpointError: ``model_file`` is missing or is not such a model.
     """
-    model = _load_model(model_file)
-    poses: list[Pose] = []
-    progress(0, len(images))
-    for start in range(0, len(images), _BATCH):
-        for image in images.batch(range(start, min(start + _BATCH, len(images)))):
-            # RGB as it is: rtmlib swaps no channels, and the mean it subtracts is in RGB order.
-            xy, scores = model(image.permute(1, 2, 0).numpy())
-            if xy.shape != (1, len(COCO_JOINTS), 2):
-                raise CheckpointError(f"{model_file}: returns {xy.shape[1]} joints, expected the 17 of COCO.")
-            poses.append(to_pose(xy[0], scores[0], tuple(image.shape[-2:]), min_score))
-        progress(len(poses), len(images))
-    return poses
+
+    def __init__(self, model_file: str | Path | None = None, min_score: float = MIN_SCORE):
+        self.model_file, self.min_score = model_file, min_score
+        self._model = _load_model(model_file)
+
+    def __call__(
+        self, images: ImageSource, progress: Callable[[int, int], None] = lambda done, total: None
+    ) -> list[Pose]:
+        """Each image is taken as the box of one person, as re-ID images are.
+
+        Args:
+            images: of one size, which the poses' pixels count in.
+            progress: called with the images done, and all.
+
+        Raises:
+            CheckpointError: the model has other joints.
+        """
+        poses: list[Pose] = []
+        progress(0, len(images))
+        for start in range(0, len(images), _BATCH):
+            for image in images.batch(range(start, min(start + _BATCH, len(images)))):
+                # RGB as it is: rtmlib swaps no channels, and the mean it subtracts is in RGB order.
+                xy, scores = self._model(image.permute(1, 2, 0).numpy())
+                if xy.shape != (1, len(COCO_JOINTS), 2):
+                    raise CheckpointError(f"{self.model_file}: returns {xy.shape[1]} joints, expected the 17 of COCO.")
+                poses.append(to_pose(xy[0], scores[0], tuple(image.shape[-2:]), self.min_score))
+            progress(len(poses), len(images))
+        return poses
 
 
 def to_pose(xy: np.ndarray, scores: np.ndarray, image_size: tuple[int, int], min_score: float = MIN_SCORE) -> Pose:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from reid_aug.errors import CheckpointError, MissingDependencyError
-from reid_aug.pose.estimate import COCO_JOINTS, estimate_poses, to_pose
+from reid_aug.pose.estimate import COCO_JOINTS, PoseEstimator, to_pose
 from reid_aug.pose.skeleton import JOINTS
 
 SIZE = (128, 64)
@@ -61,7 +61,7 @@ def test_a_joint_outside_the_image_is_not_visible(point):
 def test_without_rtmlib_the_message_has_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "rtmlib", None)
     with pytest.raises(MissingDependencyError, match=r"needs rtmlib: pip install 'reid-aug\[pose\]'"):
-        estimate_poses(Images(1))
+        PoseEstimator()
 
 
 def write_model(path, joints: int = 17, height: int = 64, width: int = 48) -> None:
@@ -90,7 +90,7 @@ def test_a_model_file(tmp_path):
     pytest.importorskip("rtmlib")
     write_model(tmp_path / "model.onnx")
     calls = []
-    poses = estimate_poses(Images(3), tmp_path / "model.onnx", progress=lambda *call: calls.append(call))
+    poses = PoseEstimator(tmp_path / "model.onnx")(Images(3), progress=lambda *call: calls.append(call))
     assert len(poses) == 3 and calls == [(0, 3), (3, 3)]
     crop = np.array([160 * 48 / 64, 160])  # of the image around its middle, in the model's proportions
     for joint, name in enumerate(COCO_JOINTS):
@@ -104,10 +104,10 @@ def test_a_model_file(tmp_path):
 def test_files_that_are_no_model(tmp_path):
     pytest.importorskip("rtmlib")
     with pytest.raises(CheckpointError, match=r"none\.onnx: no such file"):
-        estimate_poses(Images(1), tmp_path / "none.onnx")
+        PoseEstimator(tmp_path / "none.onnx")
     (tmp_path / "text.onnx").write_text("not a model")
     with pytest.raises(CheckpointError, match=r"text\.onnx: not an RTMPose model"):
-        estimate_poses(Images(1), tmp_path / "text.onnx")
+        PoseEstimator(tmp_path / "text.onnx")
     write_model(tmp_path / "hand.onnx", joints=10)
     with pytest.raises(CheckpointError, match=r"hand\.onnx: returns 10 joints"):
-        estimate_poses(Images(1), tmp_path / "hand.onnx")
+        PoseEstimator(tmp_path / "hand.onnx")(Images(1))
