@@ -229,7 +229,7 @@ class PosePipeline(DiffusionPipeline):
             outputs = self.denoiser(inputs, steps, branches).chunk(len(distinct))
             outputs = [outputs[distinct.index(branch)] for branch in wanted]
             prediction = guidance.combine(*(output[:, :channels] for output in outputs), **scale)
-            if takes_variance:
+            if takes_variance:  # no paper says how guidance goes with it: the last branch's
                 prediction = torch.cat([prediction, outputs[-1][:, channels:]], 1)
             latents = scheduler.step(prediction, timestep, latents, **extra).prev_sample
         return latents

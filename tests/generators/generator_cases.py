@@ -119,3 +119,11 @@ def training_set(identities: int = 3, each: int = 3, seed: int = 0):
             pixels.append(np.clip(colour + noise, 0, 255).astype(np.uint8))
     pairs = [(a.name, b.name) for a in samples for b in samples if a.pid == b.pid and a is not b]
     return Samples(samples, poses), ArrayImages(torch.from_numpy(np.stack(pixels))), pairs
+
+
+def shake(module: torch.nn.Module) -> None:
+    """Make zero-initialised layers random, so that every input matters."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if not parameter.any():
+                parameter.normal_(0, 0.3)

@@ -4,7 +4,7 @@ import pytest
 import timm
 import torch
 from diffusers import UNet2DConditionModel
-from generator_cases import SIZE, condition, config, training_set
+from generator_cases import SIZE, condition, config, shake, training_set
 from pydantic import ValidationError
 from safetensors.torch import save_file
 from small_stable_diffusion import write_stable_diffusion
@@ -25,14 +25,6 @@ SMALL = {
     "prompt_channels": 16, "encoder": "swin_tiny_patch4_window7_224", "encoder_size": (64, 32),
     "encoder_arguments": SWIN, "queries": 3, "decoder_blocks": 1, "decoder_heads": 2, "appearance_layers": 1,
 }  # fmt: skip
-
-
-def shake(module: torch.nn.Module) -> None:
-    """Make zero-initialised layers random, so that every input matters."""
-    with torch.no_grad():
-        for parameter in module.parameters():
-            if not parameter.any():
-                parameter.normal_(0, 0.3)
 
 
 def denoiser(seed: int = 0, shaken: bool = True, **changes) -> CfldDenoiser:

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from generator_cases import SIZE, condition, config, training_set
+from generator_cases import SIZE, condition, config, shake, training_set
 from PIL import Image
 from pydantic import ValidationError
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -24,14 +24,6 @@ from reid_aug.records import Samples
 
 SMALL = {"image_size": SIZE, "codec": "pixels", "channels": (16, 32), "texture_levels": (0, 1), "layers_per_level": 1,
          "heads": 2, "attention_rows": 4}  # fmt: skip
-
-
-def shake(module: torch.nn.Module) -> None:
-    """Make zero-initialised layers random, so that every input matters."""
-    with torch.no_grad():
-        for parameter in module.parameters():
-            if not parameter.any():
-                parameter.normal_(0, 0.3)
 
 
 def denoiser(seed: int = 0, **changes) -> PocoldDenoiser:
