@@ -154,7 +154,7 @@ def _fit(
     def names(iteration: int) -> str:
         return ", ".join(samples[int(row)].name for row in _draw(trained_on, config, iteration)[0])
 
-    losses = LossLog(0, names, progress or (lambda done, loss: None), "Lower training.learning_rate.")
+    losses = LossLog(0, names, progress or (lambda done, loss: None), lambda: "Lower training.learning_rate.")
     for iteration in range(loop.iterations):
         pixels = _crops(images, *_draw(trained_on, config, iteration), loop.crop).to(vae.device)
         latents = vae.encode(pixels).latents

@@ -14,7 +14,6 @@ from reid_aug.data.market1501 import Market1501
 from reid_aug.reid.evaluate import Scores, evaluate, evaluate_distances
 from reid_aug.reid.features import extract_features
 from reid_aug.reid.model import ReidModel
-from reid_aug.reid.rerank import k_reciprocal
 
 
 def evaluate_reid(
@@ -62,6 +61,8 @@ class Evaluation:
 
     def re_ranked(self, query: Tensor, gallery: Tensor, **protocol: Any) -> Scores:
         """The same with k-reciprocal re-ranking."""
+        from reid_aug.reid.rerank import k_reciprocal  # scipy's; the stages of generators do without
+
         of_query, of_gallery = self._labels()
         return evaluate_distances(k_reciprocal(query, gallery), *of_query, *of_gallery, **protocol)
 
