@@ -261,12 +261,18 @@ def draw_curves(rows: Sequence[Row], dark: bool = False) -> bytes:
     return buffer.getvalue()
 
 
+def style_of(index: int) -> dict[str, str]:
+    """Colour and marker of an arm, no two alike among the first 64."""
+    turn, colour = divmod(index, len(COLOURS))
+    return {"color": COLOURS[colour], "marker": MARKERS[(colour + turn) % len(MARKERS)]}
+
+
 def _draw_arm(axes, score: str, rows: Sequence[Row], index: int, arms: int, fractions: Sequence[float]):
     """Arms stand side by side at a fraction, so that their bars do not hide each other."""
     shift = (index - (arms - 1) / 2) * min(0.12, 0.6 / arms)
     places = [fractions.index(row.cell.fraction) + shift for row in rows]
     spreads = [getattr(row, score) for row in rows]
-    style = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
+    style = style_of(index)
     for place, row in zip(places, rows):
         seeds = [getattr(result, score) for result in row.results]
         axes.plot([place] * len(seeds), seeds, linestyle="", markersize=4, alpha=0.35, **style)

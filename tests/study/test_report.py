@@ -9,7 +9,7 @@ from PIL import Image
 from result_cases import result
 
 from reid_aug.errors import DataError
-from reid_aug.study.report import GeneratedSet, Picture, draw_curves, findings, headline, write_report
+from reid_aug.study.report import GeneratedSet, Picture, draw_curves, findings, headline, style_of, write_report
 from reid_aug.study.results import summarise
 from reid_aug.study.sheets import pair_sheet, ranked_sheet
 
@@ -108,6 +108,10 @@ def test_the_page_says_it_all_and_escapes_what_it_is_given(tmp_path):
         assert said in text
     assert "| 20 % | 1 | warp, warp_extra | 2,904 | 2,000 (68.9%) |" in (tmp_path / "results.md").read_text()
     assert "Pairs <of" not in page.read_text(encoding="utf-8")
+
+
+def test_no_two_arms_look_alike():
+    assert len({tuple(style_of(index).values()) for index in range(64)}) == 64
 
 
 def test_the_headline_follows_from_the_numbers():
