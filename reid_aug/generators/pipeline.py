@@ -111,7 +111,7 @@ class PosePipeline(DiffusionPipeline):
                 "person" are masks drawn around the target pose.
             blend: style interpolation with a second source. With a sampler that draws noise at every step, that noise
                 stays the first source's.
-            **settings: ``sampler`` (any diffusers scheduler class), ``num_inference_steps``, ``guidance``,
+            **settings: ``sampler`` (a diffusers scheduler class), ``num_inference_steps``, ``guidance``,
                 ``guidance_scale`` such as ``{"pose": 2.0, "source": 2.0}``; the pipeline's own where left out.
 
         Raises:
@@ -257,7 +257,7 @@ def load_generator(folder: str | Path, device: str | torch.device | None = None)
     """Load a generator folder (``model_index.json`` and safetensors) for sampling, in float32.
 
     ``folder`` may also be the name of a generator that the package ships, ``pidm_toy``. ``device`` None is the GPU
-    where there is one; there, float32 matrix products of the whole process then run in TF32.
+    where there is one.
 
     Raises:
         CheckpointError: no such folder, not a generator, or weights of another architecture.
@@ -280,8 +280,6 @@ def load_generator(folder: str | Path, device: str | torch.device | None = None)
         if bars:
             logging.enable_progress_bar()
     pipe.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if pipe.device.type == "cuda":  # matrix products in TF32, as cuDNN's convolutions are by default
-        torch.set_float32_matmul_precision("high")
     pipe.denoiser.to(memory_format=torch.channels_last)
     pipe.set_progress_bar_config(disable=True)
     return pipe
