@@ -17,16 +17,17 @@ from reid_aug.config import ArmConfig, GeneratorConfig, ReidConfig, StudyConfig
 from reid_aug.data.market1501 import Market1501
 from reid_aug.data.subsets import take_fraction
 from reid_aug.generators.pipeline import load_generator
+from reid_aug.generators.run_folder import is_trained
 from reid_aug.records import Samples
 from reid_aug.reid.model import WEIGHTS_NAME, ReidModel, load_model
 from reid_aug.study.evaluate_reid import Evaluation
 from reid_aug.study.recipe import (
     Progress,
     augment,
-    ensure_generator,
     filter_generated,
     open_augmenter,
     silent,
+    train_or_resume,
     train_reid,
 )
 from reid_aug.study.results import Cell, Result, versions
@@ -76,6 +77,12 @@ class Study:
     def folder(self, kind: str, name: str, fraction: float, seed: int) -> Path:
         """Where a stage of a cell keeps its files: generators, generated or reid."""
         return self.out / kind / f"{name}-{100 * fraction:g}-seed{seed}"
+
+    def generator_folder(self, name: str, fraction: float, seed: int) -> Path:
+        """Where a generator of the study's own is: one for each subset, or one for all."""
+        if self.config.generators[name].sees == "train":
+            return self.out / "generators" / name
+        return self.folder("generators", name, fraction, seed)
 
     def generated_folder(self, arm: str, fraction: float, seed: int) -> Path:
         """Where an arm's extra images are; arms that ask for the same images share them, whatever they do with them."""
@@ -182,16 +189,14 @@ def trained_generator(
     It is trained, or trained further, for at most ``minutes``. The seed of a subset is its generator's too, so that
     the spread over seeds has the generator's share in it.
     """
-    source = study.config.generators[name]
-    if source.sees == "train":
-        samples, config, folder = study.market.train, source.config, study.out / "generators" / name
-    else:
-        samples, config = subset, _seeded(source.config, seed)
-        folder = study.folder("generators", name, fraction, seed)
-    study.timed(
-        "train generator",
-        lambda: ensure_generator(samples, config, folder, minutes=minutes, progress=study.progress),
-    )
+    source, folder = study.config.generators[name], study.generator_folder(name, fraction, seed)
+    whole = source.sees == "train"
+    samples, config = (study.market.train, source.config) if whole else (subset, _seeded(source.config, seed))
+    if not is_trained(folder):
+        study.timed(
+            "train generator",
+            lambda: train_or_resume(samples, config, folder, minutes=minutes, progress=study.progress),
+        )
     return folder
 
 

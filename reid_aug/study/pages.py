@@ -75,8 +75,7 @@ def stores(study: Study, fraction: float, seed: int) -> Iterator[tuple[list[str]
     for arm in study.config.arms:
         arms[study.generated_folder(arm, fraction, seed)].append(arm)
     for folder, sharing in arms.items():
-        store = Store.open(folder) if (folder / MANIFEST).exists() else ()
-        if len(store):
+        if (folder / MANIFEST).exists() and len(store := Store.open(folder)):
             yield sharing, store
 
 

@@ -27,7 +27,7 @@ from reid_aug.data.market1501 import Market1501
 from reid_aug.data.pairs import make_pairs
 from reid_aug.errors import ConfigError
 from reid_aug.generators.pipeline import PosePipeline, load_generator
-from reid_aug.generators.run_folder import is_begun, is_trained
+from reid_aug.generators.run_folder import is_begun
 from reid_aug.generators.training import train_generator
 from reid_aug.records import Samples
 from reid_aug.reid import training
@@ -91,7 +91,7 @@ def augment(
     return store
 
 
-def ensure_generator(
+def train_or_resume(
     samples: Samples,
     config: GeneratorConfig,
     folder: Path,
@@ -99,12 +99,7 @@ def ensure_generator(
     minutes: float | None = None,
     progress: Progress = silent,
 ) -> None:
-    """Train a generator on all usable pairs of ``samples``, on from what is in ``folder``.
-
-    It is trained to the end, or for at most ``minutes``; one that is trained already is left alone.
-    """
-    if is_trained(folder):
-        return
+    """Train a generator on all usable pairs of ``samples``, on from what is in ``folder``, to the end or ``minutes``."""
     total = config.training.iterations
     train_generator(
         samples,

@@ -114,10 +114,13 @@ def _can_draw(study: Study, arm: str, fraction: float, seed: int, deadline: _Dea
     name = study.config.arms[arm].generator
     if name is None or study.config.generators[name].config is None:
         return True
+    folder = study.generator_folder(name, fraction, seed)
+    if is_trained(folder):
+        return True
     subset = take_fraction(study.market.train, fraction, seed)
     if finished_set(study, arm, subset, fraction, seed) is not None:
         return True
-    folder = trained_generator(study, name, subset, fraction, seed, deadline.minutes_left)
+    trained_generator(study, name, subset, fraction, seed, deadline.minutes_left)
     _note_seconds(study)
     return is_trained(folder)
 
