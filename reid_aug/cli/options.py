@@ -26,7 +26,7 @@ Settings = Annotated[
 ]
 Minutes = Annotated[float | None, typer.Option(help="Stop after this long; the next run goes on from there.")]
 Steps = Annotated[int | None, typer.Option(help="Sampling steps; the generator's own by default.")]
-Sampler = Annotated[str | None, typer.Option(help="Any diffusers scheduler class.")]
+Sampler = Annotated[str | None, typer.Option(help="A diffusers scheduler class.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be decoded.")]
 
 

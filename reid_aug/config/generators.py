@@ -47,7 +47,7 @@ class GeneratorTrainingConfig(Config):
 class SamplingConfig(Config):
     """How images are drawn from a trained generator."""
 
-    sampler: str = "DDIMScheduler"  # any diffusers scheduler class
+    sampler: str = "DDIMScheduler"  # a diffusers scheduler class
     steps: PositiveInt = 20
     guidance: Literal["disentangled", "cumulative", "joint", "source"] = "disentangled"
     guidance_scale: dict[str, float] = {"pose": 2.0, "source": 2.0}
