@@ -99,7 +99,7 @@ def train_or_resume(
     minutes: float | None = None,
     progress: Progress = silent,
 ) -> None:
-    """Train a generator on all usable pairs of ``samples``, on from what is in ``folder``; it stops after ``minutes``."""
+    """Train a generator on all pairs of ``samples``, on from what is in ``folder``; it stops after ``minutes``."""
     total = config.training.iterations
     train_generator(
         samples,
