@@ -13,7 +13,7 @@ import pytest
 import reid_aug
 
 PACKAGE = Path(reid_aug.__file__).parent
-BASE = {"records", "config", "errors", "files"}
+BASE = {"records", "config", "errors", "files", "deadline"}
 TRAINERS = {"sampler", "torchreid_library"}  # what our trainer and the torchreid plugin share
 ALLOWED = {
     "__init__": set(),
@@ -22,6 +22,7 @@ ALLOWED = {
     "files": {"errors"},
     "config": {"errors", "files"},
     "progress": set(),
+    "deadline": set(),
     "sampler": {"errors", "records"},
     "torchreid_library": {"errors"},
     "pose": BASE,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +14,7 @@ from PIL import Image
 from reid_aug.augment.plan import PlannedImage
 from reid_aug.augment.store import SETTINGS, Store
 from reid_aug.config import AugmentConfig
+from reid_aug.deadline import Deadline
 from reid_aug.errors import DataError, OutputError
 from reid_aug.records import GeneratedImage, ImageSource, Pose, Samples
 
@@ -138,9 +137,9 @@ def generate(
     missing = [image for image in plan if image.name not in store]
     done = len(plan) - len(missing)
     progress(done, len(plan))
-    deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
+    deadline = Deadline(minutes)
     for start in range(0, len(missing), batch_size):
-        if time.monotonic() >= deadline:
+        if deadline.passed:
             break
         batch = missing[start : start + batch_size]
         with torch.inference_mode():

@@ -24,10 +24,9 @@ from reid_aug.config import AutoencoderConfig, save_config
 from reid_aug.errors import DataError, OutputError
 from reid_aug.files import write_json
 from reid_aug.generators.autoencoder import Codec, PatchPcaCodec, VaeCodec
-from reid_aug.generators.loss_log import LossLog
+from reid_aug.generators.loss_log import LOG_EVERY, LossLog
 from reid_aug.records import ImageSource, Samples
 
-LOG_EVERY = 20  # iterations between reads of the loss
 SCORED_IMAGES = 2000  # that reconstructions are scored on, and the patch codec is fitted to, at most
 FACTOR = 4
 

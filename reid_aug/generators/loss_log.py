@@ -9,6 +9,8 @@ from torch import Tensor
 
 from reid_aug.errors import TrainingError
 
+LOG_EVERY = 20  # iterations between reads of the loss, each of which waits for the accelerator
+
 Progress = Callable[[int, float], None]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,10 +11,11 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list
 
 from reid_aug.config import GeneratorConfig
+from reid_aug.deadline import Deadline
 from reid_aug.generators.autoencoder import make_codec
 from reid_aug.generators.batches import PairBatches
 from reid_aug.generators.learner import Learner
-from reid_aug.generators.loss_log import LossLog, Progress
+from reid_aug.generators.loss_log import LOG_EVERY, LossLog, Progress
 from reid_aug.generators.pipeline import PosePipeline, load_generator
 from reid_aug.generators.run_folder import RunFolder, is_trained
 from reid_aug.generators.schedulers import make_scheduler
@@ -24,7 +24,6 @@ from reid_aug.generators.systems import build_denoiser
 from reid_aug.records import ImageSource, Samples
 
 CODEC_IMAGES = 2000  # that a codec is fitted to
-LOG_EVERY = 20  # iterations between reads of the loss, each of which waits for the accelerator
 
 
 def train_generator(
@@ -82,7 +81,7 @@ def train_generator(
     accelerator.init_trackers("logs")
     losses = _loss_log(learner, batches, folder.checkpoint, done, progress)
     sheet = SampleSheet(batches, folder.path / "samples")
-    deadline = None if minutes is None else time.monotonic() + 60 * minutes
+    deadline = Deadline(minutes)
     last = done == loop.iterations
     while not last:
         losses.add(learner.step(batches, done))
@@ -154,11 +153,9 @@ def _loss_log(
     return LossLog(done, names, report, remedy)
 
 
-def _is_over(deadline: float | None) -> bool:
+def _is_over(deadline: Deadline) -> bool:
     """Whether the time is up, by the main process's clock: all processes stop at the same iteration."""
-    if deadline is None:
-        return False
-    return broadcast_object_list([time.monotonic() > deadline])[0]
+    return deadline.minutes_left is not None and broadcast_object_list([deadline.passed])[0]
 
 
 def _spread(count: int, most: int) -> list[int]:

@@ -12,7 +12,8 @@ from accelerate.state import AcceleratorState
 
 from reid_aug.config import GeneratorConfig
 from reid_aug.generators.learner import Learner, step_inputs
-from reid_aug.generators.training import LOG_EVERY, assemble, train_generator
+from reid_aug.generators.loss_log import LOG_EVERY
+from reid_aug.generators.training import assemble, train_generator
 from reid_aug.records import ImageSource, Samples
 
 _MEASURED = 2 * LOG_EVERY  # iterations, after as many as the loop takes to its first look at the loss

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from reid_aug.augment.store import Store
 from reid_aug.config import StudyConfig, load_config, save_config
 from reid_aug.data.market1501 import Market1501
 from reid_aug.data.subsets import take_fraction
+from reid_aug.deadline import Deadline
 from reid_aug.errors import ConfigError, DataError, OutputError
 from reid_aug.files import write_json
 from reid_aug.generators.run_folder import is_trained
@@ -49,7 +49,7 @@ def run_sweep(
     """
     study = _open(config, market, out, progress)
     results = Results(study.out / "results.jsonl")
-    cells, deadline = _cells(config), _Deadline(minutes)
+    cells, deadline = _cells(config), Deadline(minutes)
     for position, (arm, fraction, seed) in enumerate(cells, start=1):
         cell = study.cell(arm, fraction, seed)
         if results.has(cell):
@@ -78,7 +78,7 @@ def train_generators(
     Raises:
         OutputError, DataError: as :func:`run_sweep`.
     """
-    study, deadline = _open(config, market, out, progress), _Deadline(minutes)
+    study, deadline = _open(config, market, out, progress), Deadline(minutes)
     for arm, fraction, seed in _cells(config):
         if deadline.passed or not _can_draw(study, arm, fraction, seed, deadline):
             break
@@ -96,7 +96,7 @@ def generate_sets(
     Raises:
         OutputError, DataError: as :func:`run_sweep`.
     """
-    study, deadline = _open(config, market, out, progress), _Deadline(minutes)
+    study, deadline = _open(config, market, out, progress), Deadline(minutes)
     stores = []
     for arm, fraction, seed in _cells(config):
         if config.arms[arm].images == "none":
@@ -109,7 +109,7 @@ def generate_sets(
     return stores
 
 
-def _can_draw(study: Study, arm: str, fraction: float, seed: int, deadline: _Deadline) -> bool:
+def _can_draw(study: Study, arm: str, fraction: float, seed: int, deadline: Deadline) -> bool:
     """Whether the arm's images are drawn or can be; a generator of the study's own is trained as the time allows."""
     name = study.config.arms[arm].generator
     if name is None or study.config.generators[name].config is None:
@@ -123,21 +123,6 @@ def _can_draw(study: Study, arm: str, fraction: float, seed: int, deadline: _Dea
     trained_generator(study, name, subset, fraction, seed, deadline.minutes_left)
     _note_seconds(study)
     return is_trained(folder)
-
-
-class _Deadline:
-    """A point in time some minutes from now; None is never."""
-
-    def __init__(self, minutes: float | None):
-        self._end = None if minutes is None else time.monotonic() + 60 * minutes
-
-    @property
-    def minutes_left(self) -> float | None:
-        return None if self._end is None else max(0.0, self._end - time.monotonic()) / 60
-
-    @property
-    def passed(self) -> bool:
-        return self.minutes_left == 0.0
 
 
 def _open(config: StudyConfig, market: Market1501, out: str | Path, progress: Progress) -> Study:
