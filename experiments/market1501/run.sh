@@ -41,7 +41,8 @@ case $stage in
   report)
     reid-aug report "$OUT" --data "$DATA" "$@"
     mkdir -p "$here/$TIER"
-    cp "$OUT"/{results.jsonl,results.md,study.yaml,stages.json} "$OUT"/curves-*.png "$here/$TIER/"
+    cp "$OUT"/{results.jsonl,results.md,stages.json} "$OUT"/curves-*.png "$here/$TIER/"
+    sed -E "s|( weights: ).*/|\1|" "$OUT/study.yaml" > "$here/$TIER/study.yaml"  # the file, not where it lay here
     ;;
   pack)
     if [ -e "$OUT/generators/$1/checkpoint.pt" ]; then
