@@ -16,6 +16,7 @@ from reid_aug.augment.store import Store
 from reid_aug.config import ArmConfig, GeneratorConfig, ReidConfig, StudyConfig
 from reid_aug.data.market1501 import Market1501
 from reid_aug.data.subsets import take_fraction
+from reid_aug.files import write_json
 from reid_aug.generators.pipeline import load_generator
 from reid_aug.generators.run_folder import is_trained
 from reid_aug.records import Samples
@@ -31,6 +32,8 @@ from reid_aug.study.recipe import (
     train_reid,
 )
 from reid_aug.study.results import Cell, Result, versions
+
+RANKED_NAME = "ranked.json"  # the gallery images nearest to a few queries, for the report
 
 Seeded = TypeVar("Seeded", GeneratorConfig, ReidConfig)
 
@@ -105,7 +108,8 @@ def run_cell(study: Study, arm: str, fraction: float, seed: int) -> Result:
     settings = study.config.arms[arm]
     store = None if settings.images == "none" else filtered_set(study, arm, subset, fraction, seed)
     model = reid_model(study, arm, subset, store, fraction, seed)
-    scores = study.timed("evaluate", lambda: study.evaluation.scores(model))
+    scores, nearest = study.timed("evaluate", lambda: study.evaluation.scores_and_nearest(model))
+    write_json(study.folder("reid", arm, fraction, seed) / RANKED_NAME, nearest)
     cell = study.cell(arm, fraction, seed)
     return Result(
         **cell.model_dump(),

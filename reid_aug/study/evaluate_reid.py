@@ -14,6 +14,9 @@ from reid_aug.data.market1501 import Market1501
 from reid_aug.reid.evaluate import Scores, evaluate, evaluate_distances
 from reid_aug.reid.features import extract_features
 from reid_aug.reid.model import ReidModel
+from reid_aug.reid.search import ranked_list
+
+SHOWN_QUERIES, SHOWN_RANKS = 3, 8  # ranked lists that a report shows, and their length
 
 
 def evaluate_reid(
@@ -69,6 +72,19 @@ class Evaluation:
     def scores(self, model: ReidModel) -> Scores:
         """By the Market-1501 protocol."""
         return self.by_cosine(*self.features(model))
+
+    def scores_and_nearest(self, model: ReidModel) -> tuple[Scores, dict[str, list[str]]]:
+        """The same, and the names of the gallery images nearest to ``SHOWN_QUERIES`` queries, nearest first.
+
+        The queries are evenly spread over all; images of theirs in their own camera are left out.
+        """
+        features = self.features(model)
+        (pids, camids), of_gallery = self._labels()
+        shown = np.linspace(0, len(pids) - 1, min(SHOWN_QUERIES, len(pids))).astype(int)
+        lists = ranked_list(features[0][shown], pids[shown], camids[shown], features[1], *of_gallery, k=SHOWN_RANKS)
+        query, gallery = self.market.query, self.market.gallery
+        nearest = {query[int(at)].name: [gallery[int(k)].name for k in row if k >= 0] for at, row in zip(shown, lists)}
+        return self.by_cosine(*features), nearest
 
     def logged(self, model: ReidModel) -> dict[str, float]:
         """Scores by name, for the logs of a training."""

@@ -19,16 +19,13 @@ from reid_aug.errors import DataError
 from reid_aug.pose.batch import PoseBatch
 from reid_aug.pose.render import limb_picture
 from reid_aug.records import Sample, Samples
-from reid_aug.reid.model import WEIGHTS_NAME, load_model
-from reid_aug.reid.search import ranked_list
-from reid_aug.study.cell import Study
+from reid_aug.study.cell import RANKED_NAME, Study
 from reid_aug.study.report import GeneratedSet, Picture, write_report
 from reid_aug.study.results import Results
 from reid_aug.study.sheets import pair_sheet, ranked_sheet
 from reid_aug.study.sweep import check_data
 
 SHOWN = 8  # generated images a sheet
-QUERIES, RANKS = 3, 8  # ranked lists, and their length
 
 
 def report_study(folder: str | Path, market: Market1501, caveats: tuple[str, ...] = ()) -> Path:
@@ -121,26 +118,20 @@ def store_sheet(store: Store, sources: Samples, known: Samples):
 
 
 def ranked_lists(study: Study) -> list[Picture]:
-    """The nearest gallery images of a few queries, by each arm's model at the first fraction and seed."""
+    """The gallery images nearest to a few queries, by each arm's model at the first fraction and seed."""
     fraction, seed = study.config.fractions[0], study.config.seeds[0]
-    query, gallery = study.market.query, study.market.gallery
-    chosen = [int(index) for index in torch.linspace(0, len(query) - 1, QUERIES)]
+    query = {sample.name: sample for sample in study.market.query}
+    gallery = {sample.name: sample for sample in study.market.gallery}
     pictures = []
     for arm in study.config.arms:
-        folder = study.folder("reid", arm, fraction, seed)
-        if not (folder / WEIGHTS_NAME).exists():
+        path = study.folder("reid", arm, fraction, seed) / RANKED_NAME
+        if not path.exists():
             continue
-        query_features, gallery_features = study.evaluation.features(load_model(folder))
-        ranked = ranked_list(
-            query_features[chosen], query.pids[chosen], query.camids[chosen],
-            gallery_features, gallery.pids, gallery.camids, k=RANKS,
-        )  # fmt: skip
-        for position, row in zip(chosen, ranked):
-            row = row[row >= 0]
-            hits = (gallery.pids[row] == query.pids[position]).tolist()
-            shown = Images(query.at([position]) + gallery.at(row)).batch(range(1 + len(row)))
-            sheet = ranked_sheet(shown[0], shown[1:], hits)
-            pictures.append(Picture(f"{arm}: query {query[position].name}", sheet))
+        for name, nearest in json.loads(path.read_text(encoding="utf-8")).items():
+            found = Samples(gallery[one] for one in nearest)
+            shown = Images(Samples([query[name]]) + found).batch(range(1 + len(found)))
+            sheet = ranked_sheet(shown[0], shown[1:], (found.pids == query[name].pid).tolist())
+            pictures.append(Picture(f"{arm}: query {name}", sheet))
     return pictures
 
 

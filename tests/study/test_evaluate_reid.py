@@ -7,7 +7,7 @@ import pytest
 from reid_aug.config import ReidModelConfig
 from reid_aug.data.toy import make_toy_market
 from reid_aug.reid.model import build_model
-from reid_aug.study.evaluate_reid import Evaluation, evaluate_reid
+from reid_aug.study.evaluate_reid import SHOWN_QUERIES, SHOWN_RANKS, Evaluation, evaluate_reid
 
 
 @pytest.fixture(scope="module")
@@ -30,3 +30,21 @@ def test_the_protocols_form_is_asked_for_and_labelled(model, toy_market):
     form = {"average_precision": "trapezoidal", "single_shot_trials": 2}
     (scores,) = evaluate_reid(model, {"home": toy_market}, **form).values()
     assert "(trapezoidal)" in str(scores) and "(2 single gallery shots)" in str(scores)
+
+
+def test_the_nearest_images_of_a_few_queries_are_named(model, toy_market):
+    evaluation = Evaluation(toy_market, (32, 16))
+    scores, lists = evaluation.scores_and_nearest(model)
+    assert scores == evaluation.scores(model)
+    assert len(lists) == SHOWN_QUERIES
+    query, gallery = evaluation.features(model)
+    position = {sample.name: index for index, sample in enumerate(toy_market.query)}
+    for name, nearest in lists.items():
+        own = toy_market.query[position[name]]
+        similarity = (gallery @ query[position[name]]).tolist()
+        ranked = sorted(
+            (-value, sample.name)
+            for value, sample in zip(similarity, toy_market.gallery)
+            if (sample.pid, sample.camid) != (own.pid, own.camid)
+        )
+        assert nearest == [name for _, name in ranked[:SHOWN_RANKS]]

@@ -13,8 +13,8 @@ from reid_aug.data.images import decode
 from reid_aug.data.subsets import take_fraction
 from reid_aug.errors import DataError
 from reid_aug.study.cell import Study
+from reid_aug.study.evaluate_reid import SHOWN_QUERIES
 from reid_aug.study.pages import (
-    QUERIES,
     generated_sets,
     generated_sheets,
     ranked_lists,
@@ -43,7 +43,7 @@ def test_the_page_says_what_came_out(page, finished):
 
 
 def test_the_page_shows_images_and_ranked_lists(page):
-    assert page.count("data:image/jpeg") == 4 + 5 * QUERIES
+    assert page.count("data:image/jpeg") == 4 + 5 * SHOWN_QUERIES
     for arm in ("warp", "copies", "own", "whole"):
         assert f"{arm}: 50% of the training images, seed 0" in page
     assert "standard: query 00" in page
