@@ -7,7 +7,7 @@ import os
 import pytest
 
 from reid_aug.errors import DataError, OutputError
-from reid_aug.files import append_line, read_lines, replacing, write_json, write_lines
+from reid_aug.files import append_line, making_folder, read_lines, replacing, write_json, write_lines
 
 
 def test_a_block_that_raises_leaves_the_file_as_it_was(tmp_path):
@@ -58,3 +58,27 @@ def test_a_line_is_added_at_the_end_of_a_file_in_a_new_folder(tmp_path):
     assert path.read_bytes() == '{"a": "\u00e9"}\n{}\n'.encode()
     with pytest.raises(OutputError, match=r"a\.jsonl.b: cannot be written"):
         append_line(path / "b", "{}")
+
+
+def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
+    with making_folder(tmp_path / "a" / "b") as folder:
+        (folder / "one").write_text("1")
+        assert not (tmp_path / "a" / "b").exists()
+    assert (tmp_path / "a" / "b" / "one").read_text() == "1"
+    with pytest.raises(ZeroDivisionError), making_folder(tmp_path / "c") as folder:
+        (folder / "half").write_text("1")
+        raise ZeroDivisionError
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_folder_starts_empty_and_replaces_none(tmp_path):
+    (tmp_path / ".a.tmp").mkdir()
+    (tmp_path / ".a.tmp" / "left").write_text("by a run that was killed")
+    with making_folder(tmp_path / "a") as folder:
+        assert not list(folder.iterdir())
+        (folder / "one").write_text("1")
+    refused = pytest.raises(OutputError, match=r"a: cannot be written \(.+\)\. Name another folder")
+    with refused, making_folder(tmp_path / "a") as folder:
+        (folder / "two").write_text("2")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["one"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -8,8 +8,6 @@ colour of an image does not tell who it is.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -26,6 +24,7 @@ from reid_aug.data.toy_cameras import CAMERAS
 from reid_aug.data.toy_people import Person, draw_person
 from reid_aug.data.toy_render import Drawing, draw_people
 from reid_aug.errors import ConfigError, OutputError
+from reid_aug.files import making_folder
 from reid_aug.records import Pose
 
 SETTINGS = "toy.json"
@@ -71,14 +70,8 @@ def make_toy_market(
         if value < (least := int(name != "seed")):
             raise ConfigError(f"make_toy_market: {name} is {value}. Give {least} or more.")
     if not _holds(path, settings):
-        partial = path.with_name(f".{path.name}.partial")
-        try:
-            _write_market(partial, settings)
-            os.replace(partial, path)
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be written ({error.strerror}). Name another folder.") from None
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        with making_folder(path) as folder:
+            _write_market(folder, settings)
     return load_market1501(path)
 
 
@@ -141,8 +134,7 @@ def _passer_by(k: int, pid: str, rng: np.random.Generator) -> _Planned:
 
 
 def _write_market(root: Path, settings: dict[str, Any]) -> None:
-    """Draw a whole data set into the folder ``root``, clearing what an earlier try left there."""
-    shutil.rmtree(root, ignore_errors=True)
+    """Draw a whole data set into the empty folder ``root``."""
     for folder in FOLDERS.values():
         (root / folder).mkdir(parents=True)
         (root / PARTS_FOLDER / folder).mkdir(parents=True)

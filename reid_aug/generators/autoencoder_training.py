@@ -7,8 +7,6 @@ is what diffusion wants of them.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +20,7 @@ from torch.nn import functional
 
 from reid_aug.config import AutoencoderConfig, save_config
 from reid_aug.errors import DataError, OutputError
-from reid_aug.files import write_json
+from reid_aug.files import making_folder, write_json
 from reid_aug.generators.autoencoder import Codec, PatchPcaCodec, VaeCodec
 from reid_aug.generators.loss_log import LOG_EVERY, LossLog
 from reid_aug.records import ImageSource, Samples
@@ -191,17 +189,10 @@ def _crops(
 
 def _save(vae: AutoencoderTiny, config: AutoencoderConfig, score: Reconstruction, out: Path) -> None:
     """Write the folder whole or not at all."""
-    partial = out.with_name(f".{out.name}.tmp")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        vae.save_pretrained(partial)
-        save_config(config, partial / "train_config.yaml")
-        write_json(partial / "reconstruction.json", vars(score))
-        os.replace(partial, out)
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror or error}). Name another folder.") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with making_folder(out) as folder:
+        vae.save_pretrained(folder)
+        save_config(config, folder / "train_config.yaml")
+        write_json(folder / "reconstruction.json", vars(score))
 
 
 def _spread(positions: np.ndarray) -> np.ndarray:
