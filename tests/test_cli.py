@@ -99,9 +99,9 @@ COMMANDS = leaves(typer.main.get_command(app))
 
 def test_the_commands():
     assert {
-        "demo", "data toy", "data check", "pose extract", "train-generator", "generate", "filter", "train-reid",
-        "extract-features", "export", "evaluate reid", "evaluate generator", "sweep", "report", "bench reid",
-        "bench pose",
+        "demo", "data toy", "data check", "data holdout", "pose extract", "train-generator", "generate", "filter",
+        "train-reid", "extract-features", "export", "evaluate reid", "evaluate generator", "sweep", "report",
+        "bench reid", "bench pose",
     } <= set(COMMANDS)  # fmt: skip
 
 
@@ -129,6 +129,9 @@ def test_every_command_after_the_other(call, files, tmp_path):
     assert "train" in done("data", "toy", data, "--identities", 6)
     checked = done("data", "check", data)
     assert "undecodable images: 0" in checked and "training pairs:" in checked
+
+    assert "query" in done("data", "holdout", data, tmp_path / "tune", "--share", 0.4)
+    assert "undecodable images: 0" in done("data", "check", tmp_path / "tune")
 
     subset = ("--data", data, "--fraction", 0.5)
     said = done("train-generator", files["generator"], *subset, "--out", runs / "pidm")

@@ -42,6 +42,25 @@ def check(data: Annotated[Path, typer.Argument(help="Market-1501 folder.")], key
         raise typer.Exit(2)
 
 
+@data_app.command()
+def holdout(
+    data: Annotated[Path, typer.Argument(help="Market-1501 folder, whose training identities are split.")],
+    out: Annotated[Path, typer.Argument(help="Folder to make.")],
+    share: Annotated[float, typer.Option(help="Share of the identities that become query and gallery.")] = 0.2,
+    keypoints: Keypoints = None,
+    seed: Seed = 0,
+) -> None:
+    """Make a data set of the training identities alone, to tune on without looking at query and gallery.
+
+    Example: reid-aug data holdout data/market data/tune
+    """
+    from reid_aug.data.holdout import make_holdout_market
+    from reid_aug.data.market1501 import load_market1501
+
+    market = make_holdout_market(load_market1501(data, csv_path(keypoints)).train, out, share, seed)
+    say(f"{out}: {len(market.train)} train, {len(market.query)} query, {len(market.gallery)} gallery images")
+
+
 @pose_app.command()
 def extract(
     images: Annotated[Path, typer.Argument(help="Folder of person images, e.g. bounding_box_train.")],

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from reid_aug.data.keypoints import write_keypoints
+from reid_aug.data.market1501 import FOLDERS, KEYPOINT_FILES, PARTS_FOLDER, Market1501, load_market1501
 from reid_aug.errors import ConfigError, DataError
+from reid_aug.files import making_folder
 from reid_aug.records import Samples
 
 
@@ -55,3 +60,43 @@ def split_holdout(train: Samples, share: float, seed: int) -> Holdout:
     query = np.sort(shuffled[first])
     gallery = np.setdiff1d(shuffled, query)
     return Holdout(train.at(np.flatnonzero(~held_out)), train.at(query), train.at(gallery))
+
+
+def make_holdout_market(train: Samples, path: str | Path, share: float = 0.2, seed: int = 0) -> Market1501:
+    """Write the training identities as a data set of their own, split by :func:`split_holdout`, and load it.
+
+    Whatever takes a data set can be tuned on it, a whole study too. Images, key points and part maps are copied; the
+    gallery has no distractors, so scores are higher than on the real one.
+
+    Args:
+        train: a training set, with its poses.
+        path: folder to make, in Market-1501's form; written whole or not at all.
+        share: of the identities that become query and gallery.
+        seed: of the split.
+
+    Raises:
+        ConfigError, DataError: as :func:`split_holdout`.
+        OutputError: ``path`` is not empty, or cannot be written.
+    """
+    split = split_holdout(train, share, seed)
+    with making_folder(Path(path)) as folder:
+        for name, samples in (("train", split.fit), ("query", split.query), ("gallery", split.gallery)):
+            _copy(samples, folder, FOLDERS[name])
+        for file, samples in zip(KEYPOINT_FILES, (split.fit, split.query + split.gallery)):
+            names = [sample.name for sample in samples]
+            poses = {name: train.poses[name] for name in names if name in train.poses}
+            if poses:
+                write_keypoints(folder / file, poses)
+    return load_market1501(path)
+
+
+def _copy(samples: Samples, root: Path, name: str) -> None:
+    """Images and those part maps that there are, into a data set's folder ``name``."""
+    images, maps = root / name, root / PARTS_FOLDER / name
+    images.mkdir()
+    for sample in samples:
+        shutil.copyfile(sample.path, images / sample.name)
+        pose = samples.poses.get(sample.name)
+        if pose is not None and pose.part_file is not None and pose.part_file.exists():
+            maps.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(pose.part_file, maps / pose.part_file.name)

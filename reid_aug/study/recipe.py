@@ -22,6 +22,7 @@ from reid_aug.augment.schedule import make_schedule
 from reid_aug.augment.store import Store
 from reid_aug.augment.training_free import CopyAugmenter, WarpAugmenter
 from reid_aug.config import AugmentConfig, FilterConfig, GeneratorConfig, ReidConfig, ScheduleConfig, build_config
+from reid_aug.data.holdout import split_holdout
 from reid_aug.data.images import Images
 from reid_aug.data.market1501 import Market1501
 from reid_aug.data.pairs import make_pairs
@@ -33,7 +34,6 @@ from reid_aug.records import Samples
 from reid_aug.reid import training
 from reid_aug.reid.evaluate import Scores
 from reid_aug.reid.features import extract_features
-from reid_aug.reid.holdout import split_holdout
 from reid_aug.reid.model import ReidModel
 from reid_aug.study.evaluate_reid import Evaluation
 
