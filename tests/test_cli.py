@@ -219,7 +219,7 @@ def test_a_key_point_file_is_looked_for_where_the_user_stands(call, broken, tmp_
 
 
 def test_an_error_is_one_message_without_a_traceback(tmp_path):
-    command = [sys.executable, "-c", "from reid_aug.cli import main; main()", "data", "check", str(tmp_path / "none")]
+    command = [sys.executable, "-m", "reid_aug", "data", "check", str(tmp_path / "none")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {tmp_path / 'none'}: no such folder. Name the one that holds")
