@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -152,8 +153,9 @@ class Store:
             OutputError: the folder cannot be written, for instance because the disk is full.
         """
         try:
-            for chw, image in zip(pixels.cpu(), images, strict=True):
-                _write_image(chw, self.path(image))
+            files = list(zip(pixels.cpu(), map(self.path, images), strict=True))
+            with ThreadPoolExecutor() as pool:  # for each file waits until it is on the disk
+                list(pool.map(lambda file: _write_image(*file), files))
             with open(self.folder / MANIFEST, "a", encoding="utf-8") as manifest:
                 manifest.writelines(f"{_line(image)}\n" for image in images)
                 manifest.flush()
