@@ -21,7 +21,7 @@ SCRIPT = Path(__file__).parents[1] / "experiments" / "market1501" / "run.sh"
 def run(out: Path, *arguments: object) -> subprocess.CompletedProcess:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     command = ["bash", str(SCRIPT), *map(str, arguments)]
-    return subprocess.run(command, env={**os.environ, "OUT": str(out), "PATH": path}, capture_output=True, text=True)
+    return subprocess.run(command, env={**os.environ, "RUNS": str(out), "PATH": path}, capture_output=True, text=True)
 
 
 @pytest.fixture

@@ -9,18 +9,18 @@
 #   run.sh pack NAME DIR                a generator in half precision, in parts of 15 MB
 #   run.sh unpack DIR                   put it back, to be used in its place
 #
-# DATA     Market-1501 folder with its key points          OUT  folder of the runs (images stay there)
+# DATA     Market-1501 folder with its key points          RUNS  folder of the runs (images stay there)
 # TIER     cpu (by default) or gpu: configs/study/market1501_TIER.yaml
 # WEIGHTS  re-ID weights of another data set, osnet_x0_25_msmt17.pth
 # Further arguments go to reid-aug, such as --set 'seeds=[0]'.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-: "${DATA:=data/market}" "${OUT:=runs/market1501}" "${TIER:=cpu}" "${WEIGHTS:=osnet_x0_25_msmt17.pth}"
+: "${DATA:=data/market}" "${RUNS:=runs/market1501}" "${TIER:=cpu}" "${WEIGHTS:=osnet_x0_25_msmt17.pth}"
 stage=${1:?"give a stage: generator, generate, cells, quality, report, pack or unpack"}
 shift
 
 sweep() {
-  reid-aug sweep "$here/../../configs/study/market1501_$TIER.yaml" --data "$DATA" --out "$OUT" \
+  python3 -m reid_aug sweep "$here/../../configs/study/market1501_$TIER.yaml" --data "$DATA" --out "$RUNS" \
     --set reid.model.weights="$WEIGHTS" "$@"
 }
 
@@ -30,28 +30,28 @@ case $stage in
   cells) sweep "$@" ;;
   quality)
     pairs=$DATA/market-pairs-test.csv
-    mkdir -p "$OUT"
-    { head -n 1 "$pairs"; tail -n +2 "$pairs" | shuf -n 400 --random-source=<(yes); } > "$OUT/pairs-400.csv"
+    mkdir -p "$RUNS"
+    { head -n 1 "$pairs"; tail -n +2 "$pairs" | shuf -n 400 --random-source=<(yes); } > "$RUNS/pairs-400.csv"
     generator=$1
-    [ -d "$OUT/generators/$1" ] && generator=$OUT/generators/$1
+    [ -d "$RUNS/generators/$1" ] && generator=$RUNS/generators/$1
     mkdir -p "$here/$TIER"
-    reid-aug evaluate generator "$generator" --data "$DATA" --pairs "$OUT/pairs-400.csv" \
+    python3 -m reid_aug evaluate generator "$generator" --data "$DATA" --pairs "$RUNS/pairs-400.csv" \
       --out "$here/$TIER/generators.jsonl" "${@:2}"
     ;;
   report)
-    reid-aug report "$OUT" --data "$DATA" "$@"
+    python3 -m reid_aug report "$RUNS" --data "$DATA" "$@"
     mkdir -p "$here/$TIER"
-    cp "$OUT"/{results.jsonl,results.md,stages.json} "$OUT"/curves-*.png "$here/$TIER/"
-    sed -E "s|( weights: ).*/|\1|" "$OUT/study.yaml" > "$here/$TIER/study.yaml"  # the file, not where it lay here
+    cp "$RUNS"/{results.jsonl,results.md,stages.json} "$RUNS"/curves-*.png "$here/$TIER/"
+    sed -E "s|( weights: ).*/|\1|" "$RUNS/study.yaml" > "$here/$TIER/study.yaml"  # the file, not where it lay here
     ;;
   pack)
-    if [ -e "$OUT/generators/$1/checkpoint.pt" ]; then
-      echo "$OUT/generators/$1: not trained to the end; run the stage generator again first" >&2
+    if [ -e "$RUNS/generators/$1/checkpoint.pt" ]; then
+      echo "$RUNS/generators/$1: not trained to the end; run the stage generator again first" >&2
       exit 2
     fi
     mkdir -p "$2"
     half=$(mktemp -d)
-    python - "$OUT/generators/$1" "$half/$1" <<'PYTHON'
+    python3 - "$RUNS/generators/$1" "$half/$1" <<'PYTHON'
 import sys
 import torch
 import reid_aug
@@ -69,8 +69,8 @@ PYTHON
     ;;
   unpack)
     (cd "$1" && sha256sum --check --quiet ./*.sha256)
-    mkdir -p "$OUT/generators"
-    cat "$1"/*.tar.* | tar -C "$OUT/generators" -x
+    mkdir -p "$RUNS/generators"
+    cat "$1"/*.tar.* | tar -C "$RUNS/generators" -x
     ;;
   *) echo "$stage: no such stage; give generator, generate, cells, quality, report, pack or unpack" >&2; exit 2 ;;
 esac
