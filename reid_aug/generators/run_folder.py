@@ -17,7 +17,8 @@ from reid_aug.files import replacing
 from reid_aug.generators.pipeline import PosePipeline
 
 CHECKPOINT, SETTINGS = "checkpoint.pt", "train_config.yaml"
-CHANGEABLE = ("learning_rate", "gradient_clip")  # of the loop, in a run that is resumed: a diverged one needs others
+# Of the loop, in a run that is resumed: a diverged one needs a lower rate, one that outgrows its time fewer iterations.
+CHANGEABLE = ("learning_rate", "gradient_clip", "iterations", "checkpoint_every", "sample_every", "compile")
 
 
 def is_trained(folder: Path) -> bool:
@@ -28,6 +29,21 @@ def is_trained(folder: Path) -> bool:
 def is_begun(folder: Path) -> bool:
     """Whether a run was begun in ``folder``, and so is to be resumed."""
     return (folder / SETTINGS).exists()
+
+
+def check_settings(folder: Path, config: GeneratorConfig) -> None:
+    """See that the run in ``folder`` is the one of ``config``, or one that can go on as ``config`` says.
+
+    Raises:
+        OutputError: it is another one.
+    """
+    try:
+        there = load_config(GeneratorConfig, folder / SETTINGS)
+    except ConfigError:
+        there = None
+    goes_on = there is not None and not is_trained(folder) and fixed_settings(there) == fixed_settings(config)
+    if there != config and not goes_on:
+        raise OutputError(f"{folder}: holds a run with other settings ({SETTINGS}). Name another folder.")
 
 
 class RunFolder:
@@ -62,15 +78,7 @@ class RunFolder:
         save_config(self.config, self.settings)
 
     def _check(self, resume: bool) -> None:
-        try:
-            before = load_config(GeneratorConfig, self.settings)
-            same = before == self.config or (not is_trained(self.path) and _fixed(before) == _fixed(self.config))
-        except ConfigError:
-            same = False
-        if not same:
-            raise OutputError(
-                f"{self.path}: holds a run with other settings ({self.settings.name}). Name another folder."
-            )
+        check_settings(self.path, self.config)
         if not resume:
             raise OutputError(
                 f"{self.path}: holds this run already. Continue it with --resume, or name another folder."
@@ -125,9 +133,6 @@ class RunFolder:
             self.checkpoint.unlink(missing_ok=True)
 
 
-def _fixed(config: GeneratorConfig) -> dict[str, Any]:
+def fixed_settings(config: GeneratorConfig) -> dict[str, Any]:
     """The settings that stay the same for the whole of a run."""
-    values = config.model_dump()
-    for name in CHANGEABLE:
-        del values["training"][name]
-    return values
+    return config.model_dump(exclude={"training": set(CHANGEABLE)})

@@ -46,7 +46,8 @@ def train_generator(
         config: model, forward process, loop and default sampling.
         out: folder of the run: checkpoint, logs, sample sheets, and the generator once trained.
         resume: continue the run in ``out``, with the same weights as if it had not been interrupted; one that is
-            trained to the end is loaded. The learning rate and the gradient clip may be others than before.
+            trained to the end is loaded. Some settings of the loop may be others than before:
+            :data:`~reid_aug.generators.run_folder.CHANGEABLE`.
         minutes: stop after this long with a checkpoint to resume from; the generator of that moment is saved.
         progress: called with (iterations done, loss).
         encoding: called with (images encoded, of how many) before the first iteration.
@@ -82,7 +83,7 @@ def train_generator(
     losses = _loss_log(learner, batches, folder.checkpoint, done, progress)
     sheet = SampleSheet(batches, folder.path / "samples")
     deadline = Deadline(minutes)
-    last = done == loop.iterations
+    last = done >= loop.iterations
     while not last:
         losses.add(learner.step(batches, done))
         done += 1
@@ -100,7 +101,7 @@ def train_generator(
                 sheet.write(pipe, done)
     learner.finish()
     if accelerator.is_main_process:
-        folder.finish(pipe, trained=done == loop.iterations)
+        folder.finish(pipe, trained=done >= loop.iterations)
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return pipe

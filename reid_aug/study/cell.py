@@ -18,7 +18,7 @@ from reid_aug.data.market1501 import Market1501
 from reid_aug.data.subsets import take_fraction
 from reid_aug.files import write_json
 from reid_aug.generators.pipeline import load_generator
-from reid_aug.generators.run_folder import is_trained
+from reid_aug.generators.run_folder import check_settings, is_trained
 from reid_aug.records import Samples
 from reid_aug.reid.model import WEIGHTS_NAME, ReidModel, load_model
 from reid_aug.study.evaluate_reid import Evaluation
@@ -192,11 +192,16 @@ def trained_generator(
 
     It is trained, or trained further, for at most ``minutes``. The seed of a subset is its generator's too, so that
     the spread over seeds has the generator's share in it.
+
+    Raises:
+        OutputError: the generator there was trained in another way.
     """
     source, folder = study.config.generators[name], study.generator_folder(name, fraction, seed)
     whole = source.sees == "train"
     samples, config = (study.market.train, source.config) if whole else (subset, _seeded(source.config, seed))
-    if not is_trained(folder):
+    if is_trained(folder):
+        check_settings(folder, config)
+    else:
         study.timed(
             "train generator",
             lambda: train_or_resume(samples, config, folder, minutes=minutes, progress=study.progress),

@@ -6,18 +6,21 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from reid_aug.augment.store import Store
-from reid_aug.config import StudyConfig, load_config, save_config
+from reid_aug.config import ArmConfig, GeneratorSource, ReidConfig, StudyConfig, load_config, save_config
 from reid_aug.data.market1501 import Market1501
 from reid_aug.data.subsets import take_fraction
 from reid_aug.deadline import Deadline
 from reid_aug.errors import ConfigError, DataError, OutputError
 from reid_aug.files import write_json
-from reid_aug.generators.run_folder import is_trained
+from reid_aug.generators.run_folder import fixed_settings, is_trained
 from reid_aug.study.cell import Study, finished_set, generated_set, run_cell, trained_generator
 from reid_aug.study.recipe import Progress, silent
 from reid_aug.study.results import Cell, Result, Results
+
+CARRIED = ("generators", "generated")  # folders that may come from another machine before the study is begun here
 
 Announce = Callable[[int, int, Cell, Result | None], None]  # position, cells in all, the cell, its result once there
 
@@ -114,13 +117,10 @@ def _can_draw(study: Study, arm: str, fraction: float, seed: int, deadline: Dead
     name = study.config.arms[arm].generator
     if name is None or study.config.generators[name].config is None:
         return True
-    folder = study.generator_folder(name, fraction, seed)
-    if is_trained(folder):
-        return True
     subset = take_fraction(study.market.train, fraction, seed)
     if finished_set(study, arm, subset, fraction, seed) is not None:
         return True
-    trained_generator(study, name, subset, fraction, seed, deadline.minutes_left)
+    folder = trained_generator(study, name, subset, fraction, seed, deadline.minutes_left)
     _note_seconds(study)
     return is_trained(folder)
 
@@ -194,7 +194,7 @@ def _claim(out: Path, config: StudyConfig, market: Market1501) -> None:
             raise OutputError(f"{out}: holds a study of another version: {error} Name another folder.") from None
         config = _joined(there, config, out)
         check_data(out, market)  # before anything in the folder changes
-    elif out.exists() and not all(file.name.endswith(".tmp") for file in out.iterdir()):
+    elif out.exists() and not all(file.name.endswith(".tmp") or file.name in CARRIED for file in out.iterdir()):
         raise OutputError(f"{out}: not empty, and not a study. Name another folder.")
     out.mkdir(parents=True, exist_ok=True)
     save_config(config, path)
@@ -202,11 +202,13 @@ def _claim(out: Path, config: StudyConfig, market: Market1501) -> None:
 
 
 def _joined(there: StudyConfig, asked: StudyConfig, out: Path) -> StudyConfig:
-    """Both studies in one; what they share must be equal."""
-    changed = [name for name in ("data_set", "reid", "sampling") if getattr(there, name) != getattr(asked, name)]
-    for kind in ("arms", "generators"):
+    """Both studies in one; what they share must be equal, but for what a generator's training may go on with."""
+    changed = [name for name in ("data_set", "sampling") if getattr(there, name) != getattr(asked, name)]
+    if _recipe(there.reid) != _recipe(asked.reid):
+        changed.append("reid")
+    for kind, fixed in (("arms", ArmConfig.model_dump), ("generators", _origin)):
         old, new = getattr(there, kind), getattr(asked, kind)
-        changed += [f"{kind}.{name}" for name in old if new.get(name, old[name]) != old[name]]
+        changed += [f"{kind}.{name}" for name in old if name in new and fixed(new[name]) != fixed(old[name])]
     if changed:
         raise OutputError(f"{out}: holds a study with other settings ({', '.join(changed)}). Name another folder.")
     return asked.model_copy(
@@ -217,3 +219,16 @@ def _joined(there: StudyConfig, asked: StudyConfig, out: Path) -> StudyConfig:
             "generators": {**there.generators, **asked.generators},
         }
     )
+
+
+def _recipe(config: ReidConfig) -> dict[str, Any]:
+    """What every cell shares. The weights it starts from go by the name of their file, as in the results."""
+    recipe = config.model_dump()
+    weights = recipe["model"]["weights"]
+    recipe["model"]["weights"] = weights and Path(weights).name
+    return recipe
+
+
+def _origin(source: GeneratorSource) -> dict[str, Any]:
+    """What makes a generator, but for those settings that a run may be resumed with."""
+    return source.model_dump(exclude={"config"}) | {"config": source.config and fixed_settings(source.config)}

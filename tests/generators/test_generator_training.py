@@ -14,6 +14,7 @@ from reid_aug.errors import CheckpointError, ConfigError, DataError, OutputError
 from reid_aug.generators import training
 from reid_aug.generators.learner import Learner
 from reid_aug.generators.pipeline import load_generator
+from reid_aug.generators.run_folder import is_trained
 from reid_aug.generators.systems import build_denoiser
 from reid_aug.generators.training import train_generator
 
@@ -129,6 +130,19 @@ def test_a_diverged_run_goes_on_from_its_last_good_checkpoint_at_a_lower_rate(tm
     train_generator(*training_set(), lower, tmp_path, resume=True)
     assert all(tensor.isfinite().all() for tensor in weights(tmp_path).values())
     assert load_config(GeneratorConfig, tmp_path / "train_config.yaml") == lower
+
+
+def test_a_run_may_go_on_to_fewer_or_more_iterations(tmp_path):
+    def with_iterations(count: int):
+        return config(training={"iterations": count, "schedule": "cosine", "checkpoint_every": 1})
+
+    done = []
+    train_generator(*training_set(), with_iterations(9), tmp_path, minutes=0)  # one iteration
+    train_generator(*training_set(), with_iterations(5), tmp_path, resume=True, minutes=0)
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["iteration"] == 2
+    train_generator(*training_set(), with_iterations(2), tmp_path, resume=True, progress=lambda *at: done.append(at))
+    assert not done and is_trained(tmp_path)
+    assert load_config(GeneratorConfig, tmp_path / "train_config.yaml") == with_iterations(2)
 
 
 def test_another_rate_is_for_runs_to_go_on_with_not_for_trained_ones(tmp_path):

@@ -15,7 +15,7 @@ import tiny_configs
 
 from reid_aug.augment.identity import judge
 from reid_aug.augment.store import KEPT, Store
-from reid_aug.config import FilterConfig, GeneratorConfig, StudyConfig, load_config
+from reid_aug.config import FilterConfig, GeneratorConfig, StudyConfig, load_config, save_config
 from reid_aug.data.images import Images
 from reid_aug.data.market1501 import load_market1501
 from reid_aug.data.subsets import take_fraction
@@ -23,7 +23,7 @@ from reid_aug.errors import DataError, OutputError
 from reid_aug.generators.pipeline import load_generator
 from reid_aug.reid.features import extract_features
 from reid_aug.reid.model import load_model
-from reid_aug.study.cell import Study, generated_set
+from reid_aug.study.cell import Study, generated_set, trained_generator
 from reid_aug.study.results import Results
 from reid_aug.study.sweep import announcer, generate_sets, run_sweep, train_generators
 
@@ -251,6 +251,45 @@ def test_a_subsets_seed_is_its_generators(toy_market, tmp_path):
     config = tiny_configs.study(arms={"standard": {}, "own": tiny_configs.ARMS["own"]}, seeds=[3])
     (folder,) = train_generators(config, toy_market, tmp_path / "study")
     assert load_config(GeneratorConfig, folder / "train_config.yaml").training.seed == 3
+
+
+def test_images_brought_from_another_machine_begin_a_study(finished, toy_market, tmp_path):
+    for kind in ("generators", "generated"):
+        shutil.copytree(finished.folder / kind, tmp_path / "study" / kind)
+    stores = generate_sets(finished.config, toy_market, tmp_path / "study")
+    assert [len(store) for store in stores] == [len(Store.open(store.folder)) for store in stores]
+    assert json.loads((tmp_path / "study" / "stages.json").read_text()) == {}  # nothing was trained or drawn
+
+
+def test_a_generator_that_does_not_fit_its_time_goes_on_with_fewer_iterations(toy_market, tmp_path):
+    arms = {"standard": {}, "own": tiny_configs.ARMS["own"]}
+
+    def with_iterations(count: int) -> StudyConfig:
+        config = {**tiny_configs.GENERATOR, "training": {**tiny_configs.GENERATOR["training"], "iterations": count}}
+        return tiny_configs.study(arms=arms, generators={"own": {"config": config}})
+
+    folder = tmp_path / "study"
+    assert train_generators(with_iterations(1000), toy_market, folder, minutes=0) == []
+    subset = take_fraction(toy_market.train, 0.5, seed=0)
+    begun = trained_generator(Study(with_iterations(1000), toy_market, folder), "own", subset, 0.5, 0, minutes=0)
+    assert (begun / "checkpoint.pt").exists()
+    (folder,) = train_generators(with_iterations(2), toy_market, tmp_path / "study")
+    assert folder == begun and load_config(GeneratorConfig, folder / "train_config.yaml").training.iterations == 2
+    with pytest.raises(OutputError, match=r"own-50-seed0: holds a run with other settings"):
+        train_generators(with_iterations(3), toy_market, tmp_path / "study")
+
+
+def test_the_starting_weights_may_lie_elsewhere(copy, finished, toy_market):
+    def with_weights(path: str) -> StudyConfig:
+        reid = {**tiny_configs.REID, "model": {**tiny_configs.REID["model"], "weights": path}}
+        return tiny_configs.study(reid=reid)
+
+    here, there, other = map(with_weights, ("here/start.pth", "there/start.pth", "here/other.pth"))
+    save_config(here, copy / "study.yaml")
+    run_sweep(there, toy_market, copy, minutes=0)
+    assert load_config(StudyConfig, copy / "study.yaml") == there
+    with pytest.raises(OutputError, match=r"other settings \(reid\)"):
+        run_sweep(other, toy_market, copy, minutes=0)
 
 
 # --- what is refused ----------------------------------------------------------------------------------------------
