@@ -163,10 +163,10 @@ class PosePipeline(DiffusionPipeline):
         return self.denoiser.encode(request.condition(self.device, self.denoiser.dtype), self.codec)
 
     def _noise(self, generators: Sequence[torch.Generator]) -> Tensor:
-        """Drawn on the CPU, image by image, so that a seed gives the same image on every device."""
+        """Float32 whatever the weights are; drawn on the CPU, so that a seed gives the same image on every device."""
         shape = self.codec.channels, *(side // self.codec.factor for side in self.config.image_size)
         noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
-        return noise.to(self.device, self.denoiser.dtype)
+        return noise.to(self.device)
 
     def _blend(
         self, blend: Blend, target_pose: Poses, seeds: Seeds, request: Request, noise: Tensor, encoded: Encoded
@@ -188,7 +188,7 @@ class PosePipeline(DiffusionPipeline):
     def _latents(self, kept: Reference) -> tuple[Tensor, Tensor]:
         """What stays, [N, C, h, w] in the codec's space, and the mask on its grid, [N, 1, h, w]."""
         pixels = kept.pixels.to(self.device, self.denoiser.dtype) / 127.5 - 1
-        latents = self.codec.encode(pixels)
+        latents = self.codec.encode(pixels).float()
         return latents, functional.adaptive_avg_pool2d(kept.mask, latents.shape[-2:]).to(latents)
 
     def _sample(
@@ -199,7 +199,7 @@ class PosePipeline(DiffusionPipeline):
         sampling: SamplingConfig,
         kept: Reference | None,
     ) -> Tensor:
-        """The reverse process; all guidance branches go through the denoiser as one batch."""
+        """The reverse process, in float32; all guidance branches go through the denoiser as one batch."""
         channels = self.codec.channels
         guidance = GUIDANCE[sampling.guidance]
         scale = guidance.arguments(sampling.guidance_scale)
@@ -224,9 +224,9 @@ class PosePipeline(DiffusionPipeline):
                 reference = scheduler.add_noise(staying, noise, timestep.expand(len(noise)))
                 latents = torch.lerp(reference, latents, mask)
             inputs = scheduler.scale_model_input(latents, timestep)
-            inputs = inputs.repeat(len(distinct), 1, 1, 1)
+            inputs = inputs.repeat(len(distinct), 1, 1, 1).to(self.denoiser.dtype)
             steps = torch.full((len(inputs),), int(timestep), device=noise.device)  # Euler's are whole numbers in float
-            outputs = self.denoiser(inputs, steps, branches).chunk(len(distinct))
+            outputs = self.denoiser(inputs, steps, branches).float().chunk(len(distinct))
             outputs = [outputs[distinct.index(branch)] for branch in wanted]
             prediction = guidance.combine(*(output[:, :channels] for output in outputs), **scale)
             if takes_variance:  # no paper says how guidance goes with it: the last branch's
@@ -243,7 +243,8 @@ class PosePipeline(DiffusionPipeline):
                 f"image {index}: sampling ended in NaN or infinite values. Sample in float32 and with a moderate "
                 "guidance_scale; if that does not help, the weights are damaged: take an earlier checkpoint."
             )
-        return (self.codec.decode(latents).float() * 127.5 + 127.5).round().to(torch.uint8).cpu()
+        pixels = self.codec.decode(latents.to(self.denoiser.dtype)).float()
+        return (pixels * 127.5 + 127.5).round().to(torch.uint8).cpu()
 
 
 def _by_person(pictures: Tensor | list[Image.Image], count: int) -> Tensor | list[list[Image.Image]]:
