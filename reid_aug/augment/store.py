@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -33,7 +34,8 @@ from reid_aug.records import GeneratedImage, Pose, Sample, Samples
 FORMAT = 1
 HEADER = {"format", "pose_image_size", "settings"}
 KEPT, REJECTED = "bounding_box_train", "rejected"
-SUFFIXES = (".jpg", ".png", ".tmp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+GENERATED_NAME = re.compile(r"_g\d+\.(jpg|png)$")
 MANIFEST, SETTINGS, POSES = "manifest.jsonl", "store.json", "target_poses.csv"
 
 
@@ -173,11 +175,15 @@ class Store:
     def repair(self) -> None:
         """Bring files and manifest together after a kill.
 
-        A torn last line is cut, an image without a line is removed, a line without an image is dropped, an image moves
-        to the folder of its verdict, unfinished temporary files go.
+        A torn last line is cut, a generated image without a line is removed, a line without an image is dropped, an
+        image moves to the folder of its verdict, unfinished temporary files go.
+
+        Raises:
+            OutputError: there are images of another origin among those of the set; nothing is changed.
         """
         for part in (KEPT, REJECTED):
             (self.folder / part).mkdir(exist_ok=True)
+        self._refuse_foreign_images()
         images, torn = _read_manifest(self.folder / MANIFEST)
         whole = {image.name: image for image in images if self._settle(image)}
         self._images = whole
@@ -185,11 +191,21 @@ class Store:
             self._write_manifest()
         for part in (KEPT, REJECTED):
             for file in (self.folder / part).iterdir():
-                ours = file.suffix in SUFFIXES
+                ours = file.suffix == ".tmp" or GENERATED_NAME.search(file.name)  # what a kill may have left behind
                 if ours and (file.name not in whole or self.path(whole[file.name]) != file):
                     file.unlink()
         for file in self.folder.glob(".*.tmp"):
             file.unlink()
+
+    def _refuse_foreign_images(self) -> None:
+        """Images that no generator named are somebody's: a real training set put beside the generated one, say."""
+        for part in (KEPT, REJECTED):
+            for file in sorted((self.folder / part).iterdir()):
+                if file.suffix.lower() in IMAGE_SUFFIXES and not GENERATED_NAME.search(file.name):
+                    raise OutputError(
+                        f"{file}: not an image of this generated set. Move it and its like out; `reid-aug data merge` "
+                        "puts real and generated images into one folder."
+                    )
 
     def _settle(self, image: GeneratedImage) -> bool:
         """Whether the file of ``image`` exists, after moving it to where it belongs."""

@@ -150,6 +150,19 @@ def test_repair_leaves_foreign_files_alone(tmp_path):
     assert (tmp_path / "bounding_box_train" / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize("name", ["0002_c3s1_000451_03.jpg", "0007_c1s1_000001_00.JPG", "mine.png"])
+def test_images_of_another_origin_are_refused_and_stay(tmp_path, name):
+    store = filled(tmp_path)
+    real = tmp_path / "bounding_box_train" / name
+    real.write_bytes(b"real")
+    with pytest.raises(OutputError, match=rf"{name}: not an image of this generated set.*data merge"):
+        Store.create(tmp_path, SETTINGS, POSES)
+    with pytest.raises(OutputError, match=name):
+        store.repair()
+    assert real.read_bytes() == b"real"
+    assert {image(k).name for k in range(4)} < files(tmp_path)["bounding_box_train"]
+
+
 @pytest.mark.parametrize("missing", ["0002_c3s1_000451_03.jpg", "target_b.jpg"])
 def test_a_set_made_from_other_real_images_is_refused(tmp_path, missing):
     store = Store.create(tmp_path / "out", SETTINGS, POSES)
