@@ -17,6 +17,7 @@ import tiny_configs
 import typer
 import yaml
 
+from reid_aug.augment.store import Store
 from reid_aug.cli import app, main
 from reid_aug.data.keypoints import HEADER
 from reid_aug.data.market1501 import load_market1501
@@ -99,8 +100,8 @@ COMMANDS = leaves(typer.main.get_command(app))
 
 def test_the_commands():
     assert {
-        "demo", "data toy", "data check", "data holdout", "pose extract", "train-generator", "generate", "filter",
-        "train-reid", "extract-features", "export", "evaluate reid", "evaluate generator", "sweep", "report",
+        "demo", "data toy", "data check", "data holdout", "data merge", "pose extract", "train-generator", "generate",
+        "filter", "train-reid", "extract-features", "export", "evaluate reid", "evaluate generator", "sweep", "report",
         "bench reid", "bench pose",
     } <= set(COMMANDS)  # fmt: skip
 
@@ -152,6 +153,14 @@ def test_every_command_after_the_other(call, files, tmp_path):
     assert f"reid-aug evaluate reid {runs / 'mixed'}" in said
     assert yaml.safe_load((runs / "mixed" / "reid_config.yaml").read_text())["training"]["seed"] == 3
 
+    merge = ("data", "merge", tmp_path / "merged", *subset, "--store", runs / "aug")
+    assert "12 generated training images" in done(*merge)
+    merged, real = load_market1501(tmp_path / "merged"), load_market1501(data)
+    assert {image.name for image in merged.train} > {image.name for image in Store.open(runs / "aug").samples()}
+    assert [image.name for image in merged.query] == [image.name for image in real.query]
+    assert_refused(call(*merge), "merged: cannot be written", "Name another folder")
+    assert_refused(call(*merge[:2], tmp_path / "other", *merge[3:], "--seed", 3), "not among", "that the set was")
+
     assert_refused(call(*mixed, "--seed", 3, "--out", runs / "other"), "not among", "Give the data, fraction and seed")
 
     scored = done("evaluate", "reid", runs / "mixed", "--data", data, "--rerank")
@@ -159,7 +168,7 @@ def test_every_command_after_the_other(call, files, tmp_path):
 
     score = ("evaluate", "generator", runs / "pidm", "--data", data, "--out", runs / "scores.jsonl")
     said = done(*score, "--count", 3, "--steps", 1, "--seed", 7, "--judge", runs / "standard")
-    assert "M-SSIM" in said and "left out" in said and "--pose-model" in said and "identity" not in said
+    assert "M-SSIM" in said and "not scored, for no model was given: pose (--pose-model), LPIPS" in said
     pairs = tmp_path / "pairs.csv"
     write_pairs(pairs, sample_pairs(load_market1501(data).gallery, 3, seed=7))
     done("evaluate", "generator", "warp", "--data", data, "--pairs", pairs, "--out", runs / "scores.jsonl")
@@ -197,14 +206,21 @@ def test_a_trained_model_elsewhere(call, finished_runs, toy_root, tmp_path):
     assert_refused(call("bench", "reid", "--model", reid), "--model and --data", "Give both, or neither")
 
 
-def test_training_a_generator_goes_on_with_resume_alone(call, files, toy_root, tmp_path):
-    train = ("train-generator", files["generator"], "--data", toy_root, "--out", tmp_path / "run")
-    first = call(*train, "--fraction", 0.5)
-    assert first.code == 0
-    assert first.err.count("no pair") == 1  # one identity of that half has a single image: said once
-    assert_refused(call(*train, "--fraction", 0.5), str(tmp_path / "run"), "holds this run already", "--resume")
-    assert call(*train, "--fraction", 0.5, "--resume").code == 0
-    assert_refused(call(*train, "--resume", "--set", "training.batch_size=3"), "other settings", "train_config.yaml")
+def test_training_a_generator_goes_on_when_called_again(call, files, toy_root, tmp_path):
+    run = tmp_path / "run"
+    train = ("train-generator", files["generator"], "--data", toy_root, "--out", run)
+    half = (*train, "--fraction", 0.5)
+    stopped = call(*half, "--minutes", 0)
+    assert stopped.code == 0
+    assert stopped.out.startswith("stopped at 1 of 2 iterations; run the same command again to go on   sample sheets: ")
+    assert stopped.err.count("no pair") == 1  # one identity of that half has a single image: said once
+    draw = ("generate", "--data", toy_root, "--generator", run, "--per-identity", 1, "--steps", 1)
+    assert f"warning: {run}: not trained to its end" in call(*draw, "--out", tmp_path / "early").err
+    for _ in ("goes on to its end", "is loaded"):
+        assert call(*half).out.startswith(f"generator: {run}   sample sheets: ")
+    assert "not trained" not in call(*draw, "--out", tmp_path / "set").err
+    assert_refused(call(*train), str(run), "other images, poses or pairs", "Give the data, fraction and seed")
+    assert_refused(call(*half, "--set", "training.batch_size=3"), "other settings", "train_config.yaml")
 
 
 def test_a_key_point_file_is_looked_for_where_the_user_stands(call, broken, tmp_path, monkeypatch):

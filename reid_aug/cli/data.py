@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from reid_aug.cli.app import data_app, pose_app, say
-from reid_aug.cli.options import Keypoints, Seed, csv_path
+from reid_aug.cli.options import Data, Fraction, Keypoints, csv_path
 from reid_aug.errors import OutputError
 
 
@@ -16,7 +16,7 @@ from reid_aug.errors import OutputError
 def toy(
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
     identities: Annotated[int, typer.Option(help="Training identities; as many others are for testing.")] = 48,
-    seed: Seed = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the people and their images.")] = 0,
 ) -> None:
     """Draw a synthetic Market-1501 with exact key points and part maps.
 
@@ -48,7 +48,7 @@ def holdout(
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
     share: Annotated[float, typer.Option(help="Share of the identities that become query and gallery.")] = 0.2,
     keypoints: Keypoints = None,
-    seed: Seed = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
 ) -> None:
     """Make a data set of the training identities alone, to tune on without looking at query and gallery.
 
@@ -59,6 +59,37 @@ def holdout(
 
     market = make_holdout_market(load_market1501(data, csv_path(keypoints)).train, out, share, seed)
     say(f"{out}: {len(market.train)} train, {len(market.query)} query, {len(market.gallery)} gallery images")
+
+
+@data_app.command()
+def merge(
+    out: Annotated[Path, typer.Argument(help="Folder to make.")],
+    data: Data,
+    fraction: Fraction = 1.0,
+    store: Annotated[Path | None, typer.Option(help="Generated set of this subset; its kept images join it.")] = None,
+    keypoints: Keypoints = None,
+    seed: Annotated[int, typer.Option(help="Seed of the subset.")] = 0,
+) -> None:
+    """Make a data set of a training subset and its generated images, with query and gallery, for any re-ID library.
+
+    Example: reid-aug data merge data/augmented --data data/market --fraction 0.2 --store runs/aug
+    """
+    from reid_aug.augment.store import Store
+    from reid_aug.data.market1501 import load_market1501
+    from reid_aug.data.subsets import take_fraction
+    from reid_aug.data.write import write_market1501
+
+    market = load_market1501(data, csv_path(keypoints))
+    train = subset = take_fraction(market.train, fraction, seed)
+    if store is not None:
+        opened = Store.open(store)
+        opened.check_origin(subset)
+        train = subset + opened.samples()
+    made = write_market1501(out, train, market.query, market.gallery)
+    say(
+        f"{out}: {len(subset)} real and {len(train) - len(subset)} generated training images, {len(made.query)} query, "
+        f"{len(made.gallery)} gallery images"
+    )
 
 
 @pose_app.command()

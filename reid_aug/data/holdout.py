@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from reid_aug.data.keypoints import write_keypoints
-from reid_aug.data.market1501 import FOLDERS, KEYPOINT_FILES, PARTS_FOLDER, Market1501, load_market1501
+from reid_aug.data.market1501 import Market1501
+from reid_aug.data.write import write_market1501
 from reid_aug.errors import ConfigError, DataError
-from reid_aug.files import making_folder
 from reid_aug.records import Samples
 
 
@@ -79,24 +77,4 @@ def make_holdout_market(train: Samples, path: str | Path, share: float = 0.2, se
         OutputError: ``path`` is not empty, or cannot be written.
     """
     split = split_holdout(train, share, seed)
-    with making_folder(Path(path)) as folder:
-        for name, samples in (("train", split.fit), ("query", split.query), ("gallery", split.gallery)):
-            _copy(samples, folder, FOLDERS[name])
-        for file, samples in zip(KEYPOINT_FILES, (split.fit, split.query + split.gallery)):
-            names = [sample.name for sample in samples]
-            poses = {name: train.poses[name] for name in names if name in train.poses}
-            if poses:
-                write_keypoints(folder / file, poses)
-    return load_market1501(path)
-
-
-def _copy(samples: Samples, root: Path, name: str) -> None:
-    """Images and those part maps that there are, into a data set's folder ``name``."""
-    images, maps = root / name, root / PARTS_FOLDER / name
-    images.mkdir()
-    for sample in samples:
-        shutil.copyfile(sample.path, images / sample.name)
-        pose = samples.poses.get(sample.name)
-        if pose is not None and pose.part_file is not None and pose.part_file.exists():
-            maps.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(pose.part_file, maps / pose.part_file.name)
+    return write_market1501(path, split.fit, split.query, split.gallery)
