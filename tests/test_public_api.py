@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from importlib.metadata import version
 
 import pytest
@@ -28,6 +30,8 @@ def test_an_unknown_name():
 
 def test_the_version_is_the_packages():
     assert reid_aug.__version__ == version("reid-aug")
+    printed = subprocess.run([sys.executable, "-m", "reid_aug", "--version"], capture_output=True, text=True)
+    assert printed.stdout == f"reid-aug {reid_aug.__version__}\n", printed.stderr
 
 
 def test_the_docstrings_lines_use_public_names():

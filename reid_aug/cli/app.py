@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from typing import Annotated
 
 import typer
 
+import reid_aug
 from reid_aug.errors import ReidAugError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Pose-guided diffusion augmentation for re-ID.")
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 data_app = typer.Typer(no_args_is_help=True, help="Make and check data sets.")
 evaluate_app = typer.Typer(no_args_is_help=True, help="Score a re-ID model, or a generator.")
 pose_app = typer.Typer(no_args_is_help=True, help="Find key points.")
@@ -19,6 +21,21 @@ app.add_typer(data_app, name="data")
 app.add_typer(pose_app, name="pose")
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(bench_app, name="bench")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        say(f"reid-aug {reid_aug.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Pose-guided diffusion augmentation for re-ID."""
 
 
 def main() -> None:
