@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 @evaluate_app.command("reid")
 def evaluate_reid_command(
     model: Annotated[Path, typer.Argument(help="Re-ID model folder.")],
-    data: Annotated[list[Path], typer.Option(help="Market-1501 folder; give several for a row each.")],
+    data: Annotated[
+        list[Path],
+        typer.Option(help="Market-1501 folder, or another set under Market-1501's file names; several: a row each."),
+    ],
     rerank: Annotated[bool, typer.Option("--rerank", help="Also score with k-reciprocal re-ranking.")] = False,
     average_precision: Annotated[str, typer.Option(help="mean, or trapezoidal as the official code has it.")] = "mean",
     single_shot: Annotated[int, typer.Option(help="Trials of single-gallery-shot Rank-k; 0 is Market-1501's.")] = 0,
@@ -25,7 +28,7 @@ def evaluate_reid_command(
 ) -> None:
     """Rank-1, 5, 10, mAP and mINP on query and gallery of one data set or, cross-domain, of several.
 
-    Example: reid-aug evaluate reid runs/standard --data data/market --data data/duke
+    Example: reid-aug evaluate reid runs/standard --data data/market --data data/toy
     """
     from reid_aug.reid.model import load_model
     from reid_aug.study.evaluate_reid import evaluate_reid
@@ -100,7 +103,7 @@ def evaluate_generator_command(
     needed = ("identity (--judge)", "pose (--pose-model)", "LPIPS (--lpips-weights)", "FID (--fid-weights)")
     left_out = [measure for measure, network in zip(needed, networks.values(), strict=True) if network is None]
     if left_out:
-        say(f"left out, for want of a network: {', '.join(left_out)}")
+        say(f"not scored, for no model was given: {', '.join(left_out)}")
     if out is not None:
         scores.append_to(out)
         say(f"line added to {out}")

@@ -58,8 +58,8 @@ def generator_table(rows: Sequence[GeneratorScores]) -> Table:
         "s": lambda row: _number(row.seconds / row.pairs, 3),
     }
     caption = (
-        "SSIM: Gaussian window of 11 pixels; SSIM-51: uniform. M-: on the person. Rank-1, mAP: generated queries/their "
-        "real sources. s: seconds an image."
+        "SSIM: Gaussian window of 11 pixels; SSIM-51: uniform. M-: on the person. Rank-1, mAP: generated images as "
+        "queries; after the slash, their real sources. s: seconds an image."
     )
     return _columns_table(columns, rows, caption)
 
