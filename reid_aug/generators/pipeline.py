@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,6 +38,7 @@ from reid_aug.generators.tasks import (
 )
 
 SHIPPED = Path(__file__).parents[1] / "weights"  # generators that come with the package, one folder each
+CHECKPOINT = "checkpoint.pt"  # beside a generator that is not trained to its end
 
 
 @dataclass
@@ -258,7 +260,7 @@ def load_generator(folder: str | Path, device: str | torch.device | None = None)
     """Load a generator folder (``model_index.json`` and safetensors) for sampling, in float32.
 
     ``folder`` may also be the name of a generator that the package ships, ``pidm_toy``. ``device`` None is the GPU
-    where there is one.
+    where there is one. Warns of a generator that is not trained to its end.
 
     Raises:
         CheckpointError: no such folder, not a generator, or weights of another architecture.
@@ -267,6 +269,11 @@ def load_generator(folder: str | Path, device: str | torch.device | None = None)
     if not (folder / "model_index.json").is_file():
         raise CheckpointError(
             f"{folder}: no model_index.json. Name a folder written by `reid-aug train-generator` or save_pretrained."
+        )
+    if (folder / CHECKPOINT).exists():
+        warnings.warn(
+            f"{folder}: not trained to its end ({CHECKPOINT} is there). Run the command that trains it again to go on.",
+            stacklevel=2,
         )
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # its three components load in a moment
