@@ -23,7 +23,6 @@ from reid_aug.data.pairs import make_pairs, sample_pairs
 from reid_aug.data.toy import make_toy_market
 from reid_aug.files import append_line, replacing, write_text
 from reid_aug.generators.pipeline import load_generator
-from reid_aug.generators.run_folder import is_begun
 from reid_aug.generators.training import train_generator
 from reid_aug.pose.batch import PoseBatch
 from reid_aug.pose.render import limb_picture
@@ -60,8 +59,8 @@ def train(out: Path, minutes: float) -> None:
             pairs, images = make_pairs(market.train), Images(market.train)
             started = time.process_time()
             train_generator(
-                market.train, images, pairs, config, folder, resume=is_begun(folder),
-                minutes=minutes, progress=lambda iterations, loss, seen=seen: seen.append((iterations, loss)),
+                market.train, images, pairs, config, folder, minutes=minutes,
+                progress=lambda iterations, loss, seen=seen: seen.append((iterations, loss)),
             )  # fmt: skip
             cpu_seconds = round(time.process_time() - started)  # how much of the core the run had
             iterations, loss = seen[-1]

@@ -74,43 +74,52 @@ def train_autoencoder_command(
 def train_generator_command(
     config: Annotated[Path, typer.Argument(help="Generator configuration, e.g. configs/generator/pidm_market.yaml.")],
     data: Data,
-    out: Annotated[Path, typer.Option(help="Folder of the run, which --resume continues; then the generator's.")],
+    out: Out,
     keypoints: Keypoints = None,
     fraction: Fraction = 1.0,
     seed: TrainingSeed = None,
     pairs: Annotated[Path | None, typer.Option(help="CSV of from,to pairs instead of all usable ones.")] = None,
     settings: Settings = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out exactly.")] = False,
     minutes: Minutes = None,
     skip_bad: SkipBad = False,
 ) -> None:
-    """Train a pose-guided diffusion generator on same-identity pairs.
+    """Train a pose-guided diffusion generator on same-identity pairs; an interrupted run goes on when called again.
 
     Example: reid-aug train-generator configs/generator/pidm_market.yaml --data data/market --out runs/pidm
     """
     from reid_aug.config import GeneratorConfig, load_config
     from reid_aug.data.images import Images
     from reid_aug.data.pairs import make_pairs, read_pairs
+    from reid_aug.generators.run_folder import is_trained
     from reid_aug.generators.training import train_generator
     from reid_aug.progress import Bars
 
     resolved = load_config(GeneratorConfig, config, overrides_of(settings, seed))
     subset = open_subset(data, keypoints, fraction, seed or 0, skip_bad)
     chosen = make_pairs(subset) if pairs is None else read_pairs(pairs, subset)
-    total = resolved.training.iterations
+    reached, total = 0, resolved.training.iterations
     with Bars() as bars:
+
+        def progress(done: int, loss: float) -> None:
+            nonlocal reached
+            reached = done
+            bars("train generator", done, total, f"loss {loss:.4f}")
+
         train_generator(
             subset,
             Images(subset, resolved.model.image_size),
             chosen,
             resolved,
             out,
-            resume=resume,
             minutes=minutes,
-            progress=lambda done, loss: bars("train generator", done, total, f"loss {loss:.4f}"),
+            progress=progress,
             encoding=lambda done, count: bars("encode images", done, count),
         )
-    say(f"generator: {out}   sample sheets: {out / 'samples'}   logs: tensorboard --logdir {out / 'logs'}")
+    if is_trained(out):
+        outcome = f"generator: {out}"
+    else:
+        outcome = f"stopped at {reached} of {total} iterations; run the same command again to go on"
+    say(f"{outcome}   sample sheets: {out / 'samples'}   logs: tensorboard --logdir {out / 'logs'}")
 
 
 @app.command("generate")

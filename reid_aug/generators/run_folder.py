@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -13,22 +14,18 @@ import torch
 
 from reid_aug.config import GeneratorConfig, load_config, save_config
 from reid_aug.errors import CheckpointError, ConfigError, OutputError
-from reid_aug.files import replacing
-from reid_aug.generators.pipeline import PosePipeline
+from reid_aug.files import replacing, write_json
+from reid_aug.generators.pipeline import CHECKPOINT, PosePipeline
 
-CHECKPOINT, SETTINGS = "checkpoint.pt", "train_config.yaml"
-# Of the loop, in a run that is resumed: a diverged one needs a lower rate, one that outgrows its time fewer iterations.
+SETTINGS = "train_config.yaml"
+DATA = "train_data.json"  # digest of what a run that is done learnt from; until then its checkpoint has it
+# Of the loop, in a run that goes on: a diverged one needs a lower rate, one that outgrows its time fewer iterations.
 CHANGEABLE = ("learning_rate", "gradient_clip", "iterations", "checkpoint_every", "sample_every", "compile")
 
 
 def is_trained(folder: Path) -> bool:
     """Whether ``folder`` has a generator that was trained to the end of its iterations."""
     return (folder / "model_index.json").exists() and not (folder / CHECKPOINT).exists()
-
-
-def is_begun(folder: Path) -> bool:
-    """Whether a run was begun in ``folder``, and so is to be resumed."""
-    return (folder / SETTINGS).exists()
 
 
 def check_settings(folder: Path, config: GeneratorConfig) -> None:
@@ -47,42 +44,35 @@ def check_settings(folder: Path, config: GeneratorConfig) -> None:
 
 
 class RunFolder:
-    """``train_config.yaml``, ``checkpoint.pt`` while training, and the generator's own files at the end.
+    """``train_config.yaml``, ``checkpoint.pt`` while training, the generator's own files and ``train_data.json`` after.
+
+    A run that was stopped goes on when it is started in its folder again.
 
     Args:
         path: the folder; :meth:`claim` makes it.
         config: of the run.
         data: digest of what it learns from.
-        resume: whether a checkpoint in it may be continued.
 
     Raises:
-        OutputError: the folder holds another run, a run to resume although ``resume`` is false, or no run although
-            it is true.
+        OutputError: the folder holds another run, or files that are no run.
     """
 
-    def __init__(self, path: str | Path, config: GeneratorConfig, data: str, resume: bool):
+    def __init__(self, path: str | Path, config: GeneratorConfig, data: str):
         self.path, self.config, self.data = Path(path), config, data
         self.checkpoint = self.path / CHECKPOINT
         self.settings = self.path / SETTINGS
         begun = self.checkpoint.exists() or (self.path / "model_index.json").exists()
         if begun:
-            self._check(resume)
+            check_settings(self.path, config)
+            if is_trained(self.path):
+                self._check_data(self._learnt_from())
         elif not self.settings.exists() and self.path.exists() and any(self.path.iterdir()):
             raise OutputError(f"{self.path}: not empty, and not a training run. Name another folder.")
-        elif resume and not self.settings.exists():
-            raise OutputError(f"{self.path}: nothing to resume. Leave --resume out, or name the folder of the run.")
 
     def claim(self) -> None:
         """Make the folder this run's; called once everything that can be wrong with the run has been checked."""
         self.path.mkdir(parents=True, exist_ok=True)
         save_config(self.config, self.settings)
-
-    def _check(self, resume: bool) -> None:
-        check_settings(self.path, self.config)
-        if not resume:
-            raise OutputError(
-                f"{self.path}: holds this run already. Continue it with --resume, or name another folder."
-            )
 
     def save(self, state: Mapping[str, Any], iteration: int) -> None:
         """Write the state of ``iteration`` whole or not at all."""
@@ -101,11 +91,7 @@ class RunFolder:
             return 0
         try:
             saved = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-            if saved["data"] != self.data:
-                raise OutputError(
-                    f"{self.path}: holds a run on other images, poses or pairs. Give the data, fraction and seed of "
-                    "that run, or name another folder."
-                )
+            self._check_data(saved["data"])
             for name, part in state.items():
                 part.load_state_dict(saved[name])
         except (OSError, KeyError, RuntimeError, ValueError, UnpicklingError) as error:
@@ -130,7 +116,24 @@ class RunFolder:
             os.replace(entry, place)
         partial.rmdir()
         if trained:
+            write_json(self.path / DATA, {"digest": self.data})
             self.checkpoint.unlink(missing_ok=True)
+
+    def _check_data(self, there: str) -> None:
+        if there != self.data:
+            raise OutputError(
+                f"{self.path}: holds a run on other images, poses or pairs. Give the data, fraction and seed of "
+                "that run, or name another folder."
+            )
+
+    def _learnt_from(self) -> str:
+        """Digest of the data of a run that is done."""
+        try:
+            return json.loads((self.path / DATA).read_text(encoding="utf-8"))["digest"]
+        except (OSError, ValueError, KeyError):
+            raise OutputError(
+                f"{self.path}: holds a trained generator, and no {DATA} says on which data. Name another folder."
+            ) from None
 
 
 def fixed_settings(config: GeneratorConfig) -> dict[str, Any]:

@@ -32,23 +32,23 @@ def train_generator(
     pairs: Sequence[tuple[str, str]],
     config: GeneratorConfig,
     out: str | Path,
-    resume: bool = False,
     minutes: float | None = None,
     progress: Progress | None = None,
     encoding: Callable[[int, int], None] | None = None,
 ) -> PosePipeline:
-    """Train a generator and save it as a diffusers folder.
+    """Train a generator and save it as a diffusers folder; a run that was stopped continues when called again.
+
+    It ends in the same weights as if it had not been stopped. One that is trained to the end is loaded.
 
     Args:
         samples: training images with poses.
         images: their pixels, in the same order.
         pairs: (source name, target name) to learn from.
         config: model, forward process, loop and default sampling.
-        out: folder of the run: checkpoint, logs, sample sheets, and the generator once trained.
-        resume: continue the run in ``out``, with the same weights as if it had not been interrupted; one that is
-            trained to the end is loaded. Some settings of the loop may be others than before:
+        out: folder of the run: checkpoint, logs, sample sheets, and the generator once trained. A run goes on with
+            the settings it was begun with, but for some of the loop:
             :data:`~reid_aug.generators.run_folder.CHANGEABLE`.
-        minutes: stop after this long with a checkpoint to resume from; the generator of that moment is saved.
+        minutes: stop after this long; the next call goes on, and the generator of that moment is saved.
         progress: called with (iterations done, loss).
         encoding: called with (images encoded, of how many) before the first iteration.
 
@@ -56,7 +56,7 @@ def train_generator(
         The pipeline with the averaged (EMA) weights.
 
     Raises:
-        OutputError: ``out`` holds another run, or one that was not asked to be resumed.
+        OutputError: ``out`` holds another run, of other settings or other data.
         DataError: no usable pairs.
         TrainingError: the loss or a weight is no longer a number; the last good checkpoint is kept.
     """
@@ -69,11 +69,11 @@ def train_generator(
         project_dir=str(out),
     )
     pipe, batches = assemble(samples, images, pairs, config, accelerator)
-    folder = RunFolder(out, config, batches.digest, resume)
-    if resume and is_trained(folder.path):
+    folder = RunFolder(out, config, batches.digest)
+    if is_trained(folder.path):
         return load_generator(folder.path)
     learner = Learner(pipe, config, accelerator)
-    done = folder.load(learner.state) if resume else 0
+    done = folder.load(learner.state)
     learner.start(done)
     batches.encode_images(encoding)  # with the codec of the checkpoint
     accelerator.wait_for_everyone()  # all have looked at the folder before one changes it
@@ -148,7 +148,7 @@ def _loss_log(
 
     def remedy() -> str:
         if checkpoint.exists():
-            return "The last good checkpoint is kept: go on from it with --resume and a lower training.learning_rate."
+            return "The last good checkpoint is kept: run it again with a lower training.learning_rate to go on."
         return "There is no checkpoint yet: run it again with a lower training.learning_rate."
 
     return LossLog(done, names, report, remedy)

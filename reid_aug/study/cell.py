@@ -28,7 +28,7 @@ from reid_aug.study.recipe import (
     filter_generated,
     open_augmenter,
     silent,
-    train_or_resume,
+    train_on_pairs,
     train_reid,
 )
 from reid_aug.study.results import Cell, Result, versions
@@ -204,7 +204,7 @@ def trained_generator(
     else:
         study.timed(
             "train generator",
-            lambda: train_or_resume(samples, config, folder, minutes=minutes, progress=study.progress),
+            lambda: train_on_pairs(samples, config, folder, minutes=minutes, progress=study.progress),
         )
     return folder
 

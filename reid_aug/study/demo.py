@@ -22,7 +22,7 @@ from reid_aug.data.toy import make_toy_market
 from reid_aug.generators.pipeline import SHIPPED
 from reid_aug.generators.run_folder import is_trained
 from reid_aug.study.pages import report_study
-from reid_aug.study.recipe import Progress, train_or_resume
+from reid_aug.study.recipe import Progress, train_on_pairs
 from reid_aug.study.results import summarise
 from reid_aug.study.results_table import table
 from reid_aug.study.sweep import announcer, run_sweep
@@ -100,5 +100,5 @@ def train_from_scratch(out: Path, progress: Progress) -> Path:
     folder = out / "generator"
     if not is_trained(folder):
         people = make_toy_market(out / "people", identities=PEOPLE, seed=PEOPLE_SEED, test_identities=1).train
-        train_or_resume(people, config, folder, progress=progress)
+        train_on_pairs(people, config, folder, progress=progress)
     return folder

@@ -28,7 +28,6 @@ from reid_aug.data.market1501 import Market1501
 from reid_aug.data.pairs import make_pairs
 from reid_aug.errors import ConfigError
 from reid_aug.generators.pipeline import PosePipeline, load_generator
-from reid_aug.generators.run_folder import is_begun
 from reid_aug.generators.training import train_generator
 from reid_aug.records import Samples
 from reid_aug.reid import training
@@ -91,7 +90,7 @@ def augment(
     return store
 
 
-def train_or_resume(
+def train_on_pairs(
     samples: Samples,
     config: GeneratorConfig,
     folder: Path,
@@ -99,7 +98,7 @@ def train_or_resume(
     minutes: float | None = None,
     progress: Progress = silent,
 ) -> None:
-    """Train a generator on all pairs of ``samples``, on from what is in ``folder``; it stops after ``minutes``."""
+    """Train a generator on all pairs of ``samples``; it stops after ``minutes``, and the next call goes on."""
     total = config.training.iterations
     train_generator(
         samples,
@@ -107,7 +106,6 @@ def train_or_resume(
         make_pairs(samples),
         config,
         folder,
-        resume=is_begun(folder),
         minutes=minutes,
         progress=lambda done, loss: progress("train generator", done, total, f"loss {loss:.4f}"),
     )

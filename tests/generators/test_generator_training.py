@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,10 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_a_run_leaves_a_generator_its_settings_a_sheet_and_logs(tmp_path):
     settings, seen = config(), []
     pipe = train_generator(*training_set(), settings, tmp_path, progress=lambda done, loss: seen.append((done, loss)))
@@ -69,7 +74,7 @@ def test_the_loss_falls_on_one_pair(tmp_path):
     assert losses[-1] < 0.5 * losses[0]
 
 
-def test_a_killed_run_resumed_ends_with_the_weights_of_an_unbroken_one(tmp_path):
+def test_a_killed_run_called_again_ends_with_the_weights_of_an_unbroken_one(tmp_path):
     settings = config(training={"iterations": 8, "checkpoint_every": 2})
     train_generator(*training_set(), settings, tmp_path / "unbroken")
     code = KILLED.format(out=str(tmp_path / "killed"))
@@ -82,7 +87,7 @@ def test_a_killed_run_resumed_ends_with_the_weights_of_an_unbroken_one(tmp_path)
     assert process.wait() == -signal.SIGKILL
     assert (tmp_path / "killed" / "checkpoint.pt").exists()
     assert not (tmp_path / "killed" / "model_index.json").exists()
-    train_generator(*training_set(), settings, tmp_path / "killed", resume=True)
+    train_generator(*training_set(), settings, tmp_path / "killed")
     assert same(weights(tmp_path / "killed"), weights(tmp_path / "unbroken"))
 
 
@@ -93,13 +98,13 @@ def test_accumulated_parts_count_as_one_iteration(tmp_path):
     assert done == [2]
 
 
-def test_time_is_up_and_the_run_goes_on_later(tmp_path):
+def test_time_is_up_and_the_next_call_goes_on(tmp_path):
     settings = config(training={"iterations": 6})
     train_generator(*training_set(), settings, tmp_path / "whole")
     train_generator(*training_set(), settings, tmp_path / "parts", minutes=0)
     saved = torch.load(tmp_path / "parts" / "checkpoint.pt", weights_only=True)
     assert saved["iteration"] == 1
-    train_generator(*training_set(), settings, tmp_path / "parts", resume=True)
+    train_generator(*training_set(), settings, tmp_path / "parts")
     assert same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
 
 
@@ -122,12 +127,12 @@ def test_a_diverged_run_goes_on_from_its_last_good_checkpoint_at_a_lower_rate(tm
     good = (tmp_path / "checkpoint.pt").read_bytes()
     with monkeypatch.context() as patched:
         patched.setattr(training, "build_denoiser", with_bad_gradients)
-        message = r"iteration 2: weights that are no numbers.*--resume and a lower training.*The batch was: 000"
+        message = r"iteration 2: weights that are no numbers.*kept: run it again with a lower training.*batch was: 000"
         with pytest.raises(TrainingError, match=message):
-            train_generator(*training_set(), given, tmp_path, resume=True)
+            train_generator(*training_set(), given, tmp_path)
     assert (tmp_path / "checkpoint.pt").read_bytes() == good
     lower = config(training={"iterations": 4, "checkpoint_every": 1, "learning_rate": 1e-4})
-    train_generator(*training_set(), lower, tmp_path, resume=True)
+    train_generator(*training_set(), lower, tmp_path)
     assert all(tensor.isfinite().all() for tensor in weights(tmp_path).values())
     assert load_config(GeneratorConfig, tmp_path / "train_config.yaml") == lower
 
@@ -138,9 +143,9 @@ def test_a_run_may_go_on_to_fewer_or_more_iterations(tmp_path):
 
     done = []
     train_generator(*training_set(), with_iterations(9), tmp_path, minutes=0)  # one iteration
-    train_generator(*training_set(), with_iterations(5), tmp_path, resume=True, minutes=0)
+    train_generator(*training_set(), with_iterations(5), tmp_path, minutes=0)
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["iteration"] == 2
-    train_generator(*training_set(), with_iterations(2), tmp_path, resume=True, progress=lambda *at: done.append(at))
+    train_generator(*training_set(), with_iterations(2), tmp_path, progress=lambda *at: done.append(at))
     assert not done and is_trained(tmp_path)
     assert load_config(GeneratorConfig, tmp_path / "train_config.yaml") == with_iterations(2)
 
@@ -148,7 +153,26 @@ def test_a_run_may_go_on_to_fewer_or_more_iterations(tmp_path):
 def test_another_rate_is_for_runs_to_go_on_with_not_for_trained_ones(tmp_path):
     train_generator(*training_set(), config(), tmp_path)
     with pytest.raises(OutputError, match="other settings"):
-        train_generator(*training_set(), config(training={"learning_rate": 1e-4}), tmp_path, resume=True)
+        train_generator(*training_set(), config(training={"learning_rate": 1e-4}), tmp_path)
+
+
+def test_a_trained_generator_is_loaded_and_nothing_is_trained_or_written(tmp_path):
+    pipe = train_generator(*training_set(), config(), tmp_path)
+    there, done = contents(tmp_path), []
+    again = train_generator(*training_set(), config(), tmp_path, progress=lambda *at: done.append(at))
+    assert again.digest == pipe.digest
+    assert not done and contents(tmp_path) == there
+
+
+def test_a_generator_that_is_not_trained_to_its_end_is_loaded_with_a_warning(tmp_path):
+    train_generator(*training_set(), config(), tmp_path, minutes=0)
+    with pytest.warns(UserWarning, match=r"not trained to its end \(checkpoint\.pt is there\). Run") as caught:
+        load_generator(tmp_path)
+    assert str(tmp_path) in str(caught[0].message)
+    train_generator(*training_set(), config(), tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        load_generator(tmp_path)
 
 
 def test_a_seed_gives_the_same_generator_and_another_gives_another(tmp_path):
@@ -175,12 +199,8 @@ def test_the_rate_after_a_resume_is_that_of_an_unbroken_schedule():
 def test_folders_that_are_not_this_run(tmp_path):
     settings = config()
     train_generator(*training_set(), settings, tmp_path / "run")
-    with pytest.raises(OutputError, match="holds this run already"):
-        train_generator(*training_set(), settings, tmp_path / "run")
     with pytest.raises(OutputError, match=r"other settings \(train_config.yaml\)"):
-        train_generator(*training_set(), config(training={"seed": 1}), tmp_path / "run", resume=True)
-    with pytest.raises(OutputError, match="nothing to resume"):
-        train_generator(*training_set(), settings, tmp_path / "new", resume=True)
+        train_generator(*training_set(), config(training={"seed": 1}), tmp_path / "run")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
     with pytest.raises(OutputError, match="not empty, and not a training run"):
@@ -188,11 +208,25 @@ def test_folders_that_are_not_this_run(tmp_path):
     assert [file.name for file in (tmp_path / "other").iterdir()] == ["notes.txt"]
 
 
-def test_a_run_is_not_resumed_on_other_data(tmp_path):
-    settings = config(training={"iterations": 6})
-    train_generator(*training_set(), settings, tmp_path, minutes=0)
-    with pytest.raises(OutputError, match="holds a run on other images, poses or pairs"):
-        train_generator(*training_set(seed=5), settings, tmp_path, resume=True)
+@pytest.mark.parametrize("minutes", [0, None], ids=["stopped", "trained"])
+def test_a_run_does_not_go_on_with_other_data(tmp_path, minutes):
+    train_generator(*training_set(), config(), tmp_path, minutes=minutes)
+    there = contents(tmp_path)
+    samples, images, pairs = training_set()
+    for other in (training_set(seed=5), (samples, images, pairs[:-1])):
+        with pytest.raises(OutputError, match=r"holds a run on other images, poses or pairs\. Give the data"):
+            train_generator(*other, config(), tmp_path)
+    assert contents(tmp_path) == there
+
+
+@pytest.mark.parametrize("text", [None, "", "{}"], ids=["none", "empty", "without its field"])
+def test_a_trained_generator_that_does_not_say_what_it_learnt_from_is_refused(tmp_path, text):
+    train_generator(*training_set(), config(), tmp_path)
+    (tmp_path / "train_data.json").unlink()
+    if text is not None:
+        (tmp_path / "train_data.json").write_text(text)
+    with pytest.raises(OutputError, match=r"no train_data\.json says on which data\. Name another folder"):
+        train_generator(*training_set(), config(), tmp_path)
 
 
 def test_a_start_that_fails_leaves_the_folder_free(tmp_path):
@@ -231,4 +265,4 @@ def test_a_damaged_checkpoint(tmp_path):
     train_generator(*training_set(), settings, tmp_path, minutes=0)
     (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
     with pytest.raises(CheckpointError, match=r"checkpoint\.pt: cannot be resumed"):
-        train_generator(*training_set(), settings, tmp_path, resume=True)
+        train_generator(*training_set(), settings, tmp_path)
