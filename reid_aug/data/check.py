@@ -100,7 +100,9 @@ class MarketReport:
         return Group(Text(str(self.root)), drawn, Text("\n".join(self._facts()), overflow="fold"))
 
     def _facts(self) -> list[str]:
+        unposed = "no training image has key points: put a key-point file there, or make one by reid-aug pose extract"
         facts = [
+            *([] if self.train.posed else [unposed]),
             f"training pairs: {self.pairs:,}",
             f"training identities without a pair: {_some(self.identities_without_pair)}",
             f"identities in both training and test: {_some(self.identities_in_train_and_test)}",

@@ -70,6 +70,14 @@ def test_undecodable_images_are_listed_and_do_not_stop_the_check(market_root):
     assert listed.replace(" ", "") in "".join(printed(report).split())
 
 
+def test_a_data_set_without_key_points_says_what_to_do(market_root):
+    assert "no training image has key points" not in printed(check_market1501(market_root))
+    for file in market_root.glob("*.csv"):
+        file.unlink()
+    said = " ".join(printed(check_market1501(market_root)).split())
+    assert "no training image has key points" in said and "reid-aug pose extract" in said
+
+
 def test_leaks_and_queries_without_a_match(market_root):
     save_image(market_root / "query" / "0002_c1s1_000451_00.jpg")  # trained on, and in no gallery
     save_image(market_root / "query" / "0001_c2s1_000451_00.jpg")  # in the gallery from the same camera only
