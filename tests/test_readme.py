@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -22,9 +21,8 @@ def test_the_readme_has_python():
 
 
 @pytest.mark.slow
-def test_the_python_runs(toy_root, tmp_path, monkeypatch):
-    """Blocks run in order in one namespace, in a folder that has the toy data set as ``data/toy``."""
-    shutil.copytree(toy_root, tmp_path / "data" / "toy")
+def test_the_python_runs(tmp_path, monkeypatch):
+    """Blocks run in order in one namespace, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     namespace: dict = {"__name__": "readme"}
     for number, block in enumerate(BLOCKS, start=1):
