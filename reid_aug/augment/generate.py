@@ -13,10 +13,12 @@ from PIL import Image
 
 from reid_aug.augment.plan import PlannedImage
 from reid_aug.augment.store import SETTINGS, Store
-from reid_aug.config import AugmentConfig
+from reid_aug.config import AugmentConfig, Config, build_config
 from reid_aug.deadline import Deadline
-from reid_aug.errors import DataError, OutputError
+from reid_aug.errors import ConfigError, DataError, OutputError
 from reid_aug.records import GeneratedImage, ImageSource, Pose, Samples
+
+PAGE = "docs/own_generator.md"
 
 
 class HasImages(Protocol):
@@ -25,10 +27,20 @@ class HasImages(Protocol):
     images: torch.Tensor | list[Image.Image]
 
 
+class Description(Config):
+    """What :meth:`PoseTransfer.describe` says, as :class:`~reid_aug.records.GeneratedImage` has it."""
+
+    sampler: str
+    steps: int
+    guidance: str
+    guidance_scale: Mapping[str, float]
+
+
 class PoseTransfer(Protocol):
     """Draws the people of the sources in the target poses; every generator's pipeline is one.
 
-    Image k depends on its own source, poses and seed, never on the rest of the batch.
+    Image k depends on its own source, poses and seed, never on the rest of the batch. ``docs/own_generator.md`` writes
+    one.
     """
 
     @property
@@ -68,9 +80,11 @@ def create_store(
 
     Raises:
         DataError: the plan names an image or pose that ``samples`` does not have.
+        ConfigError: ``pipe`` is no :class:`PoseTransfer`, or does not describe itself as one.
         OutputError: the folder holds something else, or a set made otherwise.
     """
     _check_plan(plan, samples)
+    _check_pipe(pipe, sampling)
     settings = {
         **_planned_settings(samples, config),
         "generator": pipe.digest,
@@ -191,6 +205,19 @@ def _check_plan(plan: Sequence[PlannedImage], samples: Samples) -> None:
         for name in (image.source, image.target_pose):
             if name not in samples.poses:
                 raise DataError(f"plan: {image.name} needs the pose of {name}, which has no key points. Plan again.")
+
+
+def _check_pipe(pipe: Any, sampling: Mapping[str, Any]) -> None:
+    """Now, rather than when images are drawn and cannot be written down."""
+    if isinstance(pipe, type):
+        raise ConfigError(f"generator: {pipe.__name__} is a class. Give an object of it, {pipe.__name__}(...).")
+    name = type(pipe).__name__
+    lacking = [f"`{member}`" for member in ("digest", "describe", "__call__") if getattr(pipe, member, None) is None]
+    if lacking:
+        raise ConfigError(f"generator: {name} has no {', '.join(lacking)}. Write them as {PAGE} does.")
+    if not isinstance(pipe.digest, str):
+        raise ConfigError(f"generator: {name}.digest is {pipe.digest!r}, expected text. Write it as {PAGE} does.")
+    build_config(Description, pipe.describe(**sampling), where=f"{name}.describe() (see {PAGE})")
 
 
 def _check_images(pixels: torch.Tensor, batch: Sequence[PlannedImage]) -> None:

@@ -18,7 +18,7 @@ from reid_aug.augment.generate import create_store, finished_store, generate, is
 from reid_aug.augment.store import Store
 from reid_aug.augment.training_free import CopyAugmenter, WarpAugmenter
 from reid_aug.config import AugmentConfig
-from reid_aug.errors import DataError, OutputError
+from reid_aug.errors import ConfigError, DataError, OutputError
 from reid_aug.records import Samples
 
 
@@ -223,3 +223,24 @@ def test_what_is_no_batch_of_images_is_refused_and_not_written(tmp_path, returne
     with pytest.raises(OutputError, match=message):
         run(tmp_path, broken)
     assert not list((tmp_path / "bounding_box_train").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("pipe", "message"),
+    [
+        (object(), r"object has no `digest`, `describe`, `__call__`\. .*docs/own_generator\.md"),
+        (SimpleNamespace(digest="mine", describe=dict), r"SimpleNamespace has no `__call__`\. .*own_generator\.md"),
+        (CopyAugmenter, r"CopyAugmenter is a class\. Give an object of it, CopyAugmenter\(\.\.\.\)"),
+        (type("Mine", (Noise,), {"digest": lambda self: "mine"})(), r"Mine\.digest is <bound method.*expected text"),
+        (
+            type("Mine", (Noise,), {"describe": lambda self: {"sampler": "DDIM", "steps": "few", "scale": 2}})(),
+            r"(?s)Mine\.describe\(\) \(see docs/own_generator\.md\).*`steps`: .*got 'few'.*`guidance`: Field required"
+            r".*unknown key `scale`",
+        ),
+    ],
+    ids=["nothing", "no call", "class", "digest", "describe"],
+)
+def test_what_is_no_generator_is_refused_before_anything_is_written(tmp_path, pipe, message):
+    with pytest.raises(ConfigError, match=message):
+        run(tmp_path / "set", pipe)
+    assert not (tmp_path / "set").exists()
