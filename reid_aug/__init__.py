@@ -4,7 +4,8 @@
     subset = reid_aug.take_fraction(market.train, 0.2, seed=0)
     pipe = reid_aug.load_generator("pidm_toy")
     store = reid_aug.augment(subset, pipe, out="runs/aug", per_identity=8, seed=0)
-    result = reid_aug.train_reid(subset, store, schedule="fixed_ratio", eval_on=market)
+    config = reid_aug.ReidConfig(model={"backbone": "resnet50.tv_in1k", "weights": "imagenet"})  # BoT; downloads them
+    result = reid_aug.train_reid(subset, store, schedule="fixed_ratio", config=config, eval_on=market)
 
 Names are imported on first use, so that ``import reid_aug`` costs little.
 """
@@ -16,9 +17,11 @@ __version__ = "0.1.0"
 _HOME = {
     "AugmentConfig": "config",
     "Blend": "generators.tasks",
+    "CopyAugmenter": "augment.training_free",
     "GeneratorConfig": "config",
     "Market1501": "data.market1501",
     "Pose": "records",
+    "PoseTransfer": "augment.generate",
     "ReidAugError": "errors",
     "ReidConfig": "config",
     "Sample": "records",

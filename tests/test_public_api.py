@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -38,5 +39,13 @@ def test_the_docstrings_lines_use_public_names():
     code = "".join(line[4:] for line in reid_aug.__doc__.splitlines(True) if line.startswith("    "))
     ast.parse(code)
     used = re.findall(r"reid_aug\.(\w+)", code)
-    assert len(used) == 5
+    assert len(used) == 6
     assert set(used) <= set(reid_aug.__all__)
+
+
+def test_the_docstrings_configuration_is_the_shipped_bot():
+    (line,) = [line for line in reid_aug.__doc__.splitlines() if "ReidConfig" in line]
+    namespace: dict = {"reid_aug": reid_aug}
+    exec(line.strip(), namespace)
+    shipped = Path(__file__).parents[1] / "configs" / "reid" / "bot_resnet50.yaml"
+    assert namespace["config"] == reid_aug.load_config(reid_aug.ReidConfig, shipped)

@@ -45,7 +45,7 @@ def silent(stage: str, done: int, total: int, note: str = "") -> None:
 
 def augment(
     samples: Samples,
-    pipe: PoseTransfer,
+    pipe: PoseTransfer | str | Path,
     out: str | Path,
     *,
     sampling: Mapping[str, Any] | None = None,
@@ -58,7 +58,8 @@ def augment(
 
     Args:
         samples: the subset to augment, with its poses.
-        pipe: a generator (``load_generator``) or a training-free augmenter.
+        pipe: a generator (``load_generator``), a training-free augmenter or one of your own (docs/own_generator.md); or
+            the name or folder of one, as :func:`open_augmenter` takes it.
         out: folder of the generated set.
         sampling: arguments of ``pipe`` such as ``num_inference_steps``; its own defaults where left out.
         judge: a re-ID model trained on ``samples`` for the identity filter; without one nothing is filtered.
@@ -68,9 +69,12 @@ def augment(
 
     Raises:
         DataError: no identity has an image with a usable pose.
-        ConfigError: an unknown setting.
+        ConfigError: an unknown setting; a ``pipe`` that is no :class:`~reid_aug.augment.generate.PoseTransfer`.
+        CheckpointError: no generator of that name.
         OutputError: ``out`` holds another run.
     """
+    if isinstance(pipe, (str, Path)):
+        pipe = open_augmenter(pipe)
     config = build_config(AugmentConfig, settings, where="augment settings")
     plan = make_plan(samples, config)
     store = create_store(out, plan, samples, config, pipe, sampling or {})
@@ -111,7 +115,7 @@ def train_on_pairs(
     )
 
 
-def open_augmenter(name: str) -> PoseTransfer:
+def open_augmenter(name: str | Path) -> PoseTransfer:
     """A training-free augmenter, "warp" or "copies", or else the generator in the folder ``name``."""
     training_free = {"warp": WarpAugmenter, "copies": CopyAugmenter}
     return training_free[name]() if name in training_free else load_generator(name)
@@ -144,7 +148,7 @@ class TrainedReid:
 
 def train_reid(
     samples: Samples,
-    store: Store | None = None,
+    store: Store | str | Path | None = None,
     *,
     schedule: str | ScheduleConfig = "none",
     config: ReidConfig | None = None,
@@ -157,9 +161,10 @@ def train_reid(
 
     Args:
         samples: real training images.
-        store: images generated from ``samples``; those the filter rejected are left out.
-        schedule: a policy's name with its defaults, or its configuration.
-        config: the recipe; BoT's own by default.
+        store: images generated from ``samples``, or their folder; those the filter rejected are left out.
+        schedule: a policy's name with its defaults, or its configuration (docs/schedules.md).
+        config: the model and its training. None is ``ReidConfig()``: BoT's settings and its 22,320 iterations for a
+            ResNet-50 from scratch. BoT itself starts from ImageNet weights, as ``configs/reid/bot_resnet50.yaml`` does.
         eval_on: whose query and gallery score the model.
         holdout: share of the identities to leave out of training and score the model on, at the end and every
             ``training.evaluate_every`` iterations (in the logs).
@@ -169,9 +174,11 @@ def train_reid(
     Raises:
         ConfigError: an unknown policy, one that needs a store that is not given, or a store that it does not use.
         DataError: the store was made from other images than ``samples``; too few identities to hold out.
-        OutputError: ``out`` holds another run.
+        OutputError: ``out`` holds another run, or ``store`` names no generated set.
     """
     config = config or ReidConfig()
+    if isinstance(store, (str, Path)):
+        store = Store.open(store)
     if isinstance(schedule, str):
         schedule = build_config(ScheduleConfig, {"policy": schedule}, where="schedule")
     _check_store(schedule, store)

@@ -99,6 +99,19 @@ def test_another_run_is_not_overwritten(subset, copies):
         augment(subset, WarpAugmenter(), copies.folder, per_identity=1)
 
 
+def test_the_generator_by_name_or_folder(subset, generator, tmp_path):
+    named = augment(subset, "copies", tmp_path / "named", per_identity=1)
+    assert {image.generator for image in named.images} == {CopyAugmenter.digest}
+    for place in (generator, str(generator)):
+        store = augment(subset, place, tmp_path / "own", sampling={"steps": 1}, per_identity=1)
+        assert {image.generator for image in store.images} == {load_generator(generator).digest}
+    with pytest.raises(CheckpointError, match=r"wrap: no model_index\.json"):
+        augment(subset, "wrap", tmp_path / "other")
+    with pytest.raises(ConfigError, match=r"object has no `digest`.*docs/own_generator\.md"):
+        augment(subset, object(), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
 def test_augmenters_by_name(generator):
     assert isinstance(open_augmenter("warp"), WarpAugmenter)
     assert isinstance(open_augmenter("copies"), CopyAugmenter)
@@ -141,6 +154,9 @@ def test_generated_images_are_trained_on(subset, copies, config):
     weights = [model.model.state_dict()["classifier.weight"] for model in (alone, mixed)]
     assert weights[0].shape == weights[1].shape
     assert not torch.equal(*weights)
+    for folder in (copies.folder, str(copies.folder)):
+        opened = train_reid(subset, folder, schedule="fixed_ratio", config=config)
+        assert torch.equal(opened.model.state_dict()["classifier.weight"], weights[1])
 
 
 def test_epochs_are_converted_before_the_schedule_is_made(subset, copies, config):
@@ -165,6 +181,8 @@ def test_a_schedule_without_a_store_and_a_store_without_a_schedule(subset, copie
         train_reid(subset, schedule="concat", config=config, out=tmp_path / "reid")
     with pytest.raises(ConfigError, match=r"none uses real images alone, but the store .*copies is given"):
         train_reid(subset, copies, config=config, out=tmp_path / "reid")
+    with pytest.raises(OutputError, match="is not a generated set"):
+        train_reid(subset, tmp_path / "none", schedule="concat", config=config, out=tmp_path / "reid")
     with pytest.raises(ConfigError, match="`policy`"):
         train_reid(subset, copies, schedule="mixup", config=config, out=tmp_path / "reid")
     assert not (tmp_path / "reid").exists()
