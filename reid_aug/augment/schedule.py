@@ -10,12 +10,13 @@
 
 ``weight``, ``smoothing`` and ``in_triplet`` of the configuration hold for the generated images of every policy.
 To add a policy: write a function of (config, iterations, K), enter it in :data:`POLICIES`, and name it in
-``ScheduleConfig.policy``.
+``ScheduleConfig.policy`` and ``docs/schedules.md``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from reid_aug.config import ScheduleConfig
 from reid_aug.errors import ConfigError
@@ -28,7 +29,7 @@ def make_schedule(config: ScheduleConfig, iterations: int, images_per_identity: 
     Raises:
         ConfigError: the policy leaves no real image in the batch.
     """
-    return POLICIES[config.policy](config, iterations, images_per_identity)
+    return POLICIES[config.policy].make(config, iterations, images_per_identity)
 
 
 def _none(config: ScheduleConfig, iterations: int, images: int) -> Schedule:
@@ -58,14 +59,21 @@ def _auxiliary(config: ScheduleConfig, iterations: int, images: int) -> Schedule
     return _always(_mix(config, real=images, synthetic=config.synthetic))
 
 
-POLICIES: dict[str, Callable[[ScheduleConfig, int, int], Schedule]] = {
-    "none": _none,
-    "concat": _concat,
-    "fixed_ratio": _fixed_ratio,
-    "finetune": _finetune,
-    "auxiliary": _auxiliary,
+class Policy(NamedTuple):
+    """``make``: (config, iterations, K) to the schedule; ``settings``: the fields of the configuration it goes by."""
+
+    make: Callable[[ScheduleConfig, int, int], Schedule]
+    settings: tuple[str, ...]
+
+
+_OF_GENERATED = ("weight", "smoothing", "in_triplet")
+POLICIES: dict[str, Policy] = {
+    "none": Policy(_none, ()),
+    "concat": Policy(_concat, _OF_GENERATED),
+    "fixed_ratio": Policy(_fixed_ratio, ("synthetic", *_OF_GENERATED)),
+    "finetune": Policy(_finetune, ("start", *_OF_GENERATED)),
+    "auxiliary": Policy(_auxiliary, ("synthetic", *_OF_GENERATED)),
 }
-"""Policy name -> function of (config, iterations, K) that returns the schedule."""
 
 
 def _always(mix: Mix) -> Schedule:
