@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,11 +12,20 @@ from reid_aug.cli.options import (
     Data,
     Fraction,
     Out,
-    Settings,
     SkipBad,
     TrainingSeed,
     open_subset,
     overrides_of,
+)
+from reid_aug.errors import ConfigError
+
+if TYPE_CHECKING:
+    from reid_aug.config import ScheduleConfig
+
+SCHEDULE_HELP = (
+    "How generated images enter a batch. none, the default: real ones alone; concat: drawn from both together; "
+    "fixed_ratio: so many of each identity; finetune: real ones first, later both; auxiliary: beside a full batch of "
+    "real ones. Its settings: --set schedule.synthetic=2; docs/schedules.md has them."
 )
 
 
@@ -28,27 +37,32 @@ def train_reid_command(
     fraction: Fraction = 1.0,
     seed: TrainingSeed = None,
     store: Annotated[Path | None, typer.Option(help="Generated set to mix in.")] = None,
-    schedule: Annotated[str, typer.Option(help="none, concat, fixed_ratio, finetune or auxiliary.")] = "none",
+    schedule: Annotated[str | None, typer.Option(help=SCHEDULE_HELP)] = None,
     holdout: Annotated[float | None, typer.Option(help="Share of the identities to hold out and score on.")] = None,
-    settings: Settings = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Override, e.g. training.iterations=800, or of the schedule: schedule.synthetic=2."),
+    ] = None,
     skip_bad: SkipBad = False,
 ) -> None:
     """Train a BoT re-ID model on real images and, by the schedule, generated ones.
 
     Example: reid-aug train-reid configs/reid/osnet_x0_25.yaml --data data/market --fraction 0.2 --out runs/standard
     """
-    from reid_aug.augment.store import Store
     from reid_aug.config import ReidConfig, load_config
     from reid_aug.progress import Bars
     from reid_aug.study.recipe import train_reid
 
-    resolved = load_config(ReidConfig, config, overrides_of(settings, seed))
+    of_schedule = [setting for setting in settings or () if setting.lstrip().startswith("schedule.") and "=" in setting]
+    of_config = [setting for setting in settings or () if setting not in of_schedule]
+    resolved = load_config(ReidConfig, config, overrides_of(of_config, seed))
+    mixing = _schedule_of(schedule, of_schedule)
     subset = open_subset(data, None, fraction, seed or 0, skip_bad)
     with Bars() as bars:
         trained = train_reid(
             subset,
-            None if store is None else Store.open(store),
-            schedule=schedule,
+            store,
+            schedule=mixing,
             config=resolved,
             holdout=holdout,
             out=out,
@@ -57,6 +71,31 @@ def train_reid_command(
     if trained.holdout is not None:
         say(f"held-out identities: {trained.holdout}")
     say(f"re-ID model: {out}   score it: reid-aug evaluate reid {out} --data {data}")
+
+
+def _schedule_of(policy: str | None, overrides: list[str]) -> ScheduleConfig:
+    """The schedule of ``--schedule`` and of the ``--set schedule.FIELD=VALUE`` beside it.
+
+    Raises:
+        ConfigError: the policy is named twice; an unknown field, a bad value, or one that the policy does not go by.
+    """
+    from reid_aug.augment.schedule import POLICIES
+    from reid_aug.config import ScheduleConfig, build_config
+
+    fields = [override.lstrip().removeprefix("schedule.") for override in overrides]
+    given = build_config(ScheduleConfig, {}, fields, where="schedule").model_dump(exclude_unset=True)
+    if policy is not None and "policy" in given:
+        raise ConfigError(
+            f"--schedule {policy}: --set schedule.policy={given['policy']} names the policy, too. Give one of them."
+        )
+    config = build_config(ScheduleConfig, given if policy is None else {**given, "policy": policy}, where="schedule")
+    unused = ", ".join(f"`{name}`" for name in given if name not in ("policy", *POLICIES[config.policy].settings))
+    if unused:
+        raise ConfigError(
+            f"schedule: {config.policy} does not go by {unused}. Leave it out, or name another policy by --schedule; "
+            "docs/schedules.md says which goes by what."
+        )
+    return config
 
 
 @app.command("extract-features")
