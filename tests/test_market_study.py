@@ -31,6 +31,7 @@ def trained(tmp_path) -> Path:
     folder = tmp_path / "there" / "generators" / "full"
     untrained_generator(config, images.to(torch.uint8)).save_pretrained(folder)
     save_config(config, folder / "train_config.yaml")
+    (folder / "train_data.json").write_text('{"data": "0123"}\n')
     return folder
 
 
@@ -46,6 +47,7 @@ def test_a_generator_arrives_in_half_precision(trained, tmp_path):
             assert torch.equal(value, expected.to(value.dtype))
     settings = [load_config(GeneratorConfig, folder / "train_config.yaml") for folder in (arrived, trained)]
     assert settings[0] == settings[1]
+    assert (arrived / "train_data.json").read_bytes() == (trained / "train_data.json").read_bytes()
 
 
 def test_a_damaged_part_is_refused(trained, tmp_path):

@@ -63,6 +63,7 @@ pipe.denoiser.to(torch.float16)
 pipe.save_pretrained(half)
 save_config(load_config(GeneratorConfig, f"{trained}/train_config.yaml"), f"{half}/train_config.yaml")
 PYTHON
+    cp "$RUNS/generators/$1/train_data.json" "$half/$1/"
     tar -C "$half" -c "$1" | split -b 15MB - "$2/$1.tar."
     (cd "$2" && sha256sum "$1".tar.* > "$1.sha256")
     rm -r "$half"
