@@ -33,7 +33,7 @@ from reid_aug.records import Samples
 from reid_aug.reid import training
 from reid_aug.reid.evaluate import Scores
 from reid_aug.reid.features import extract_features
-from reid_aug.reid.model import ReidModel
+from reid_aug.reid.model import ReidModel, load_model
 from reid_aug.study.evaluate_reid import Evaluation
 
 Progress = Callable[[str, int, int, str], None]  # stage, done, total, a note such as the loss
@@ -49,7 +49,7 @@ def augment(
     out: str | Path,
     *,
     sampling: Mapping[str, Any] | None = None,
-    judge: ReidModel | None = None,
+    judge: ReidModel | str | Path | None = None,
     progress: Progress = silent,
     minutes: float | None = None,
     **settings: Any,
@@ -62,7 +62,8 @@ def augment(
             the name or folder of one, as :func:`open_augmenter` takes it.
         out: folder of the generated set.
         sampling: arguments of ``pipe`` such as ``num_inference_steps``; its own defaults where left out.
-        judge: a re-ID model trained on ``samples`` for the identity filter; without one nothing is filtered.
+        judge: a re-ID model trained on ``samples``, or its folder, for the identity filter; without one nothing is
+            filtered.
         progress: called as the images come.
         minutes: stop after this long; the next call goes on, and the filter waits for all images.
         **settings: fields of :class:`~reid_aug.config.AugmentConfig`: ``per_identity``, ``poses``, ``seed``, ...
@@ -70,11 +71,13 @@ def augment(
     Raises:
         DataError: no identity has an image with a usable pose.
         ConfigError: an unknown setting; a ``pipe`` that is no :class:`~reid_aug.augment.generate.PoseTransfer`.
-        CheckpointError: no generator of that name.
+        CheckpointError: no generator or re-ID model of that name.
         OutputError: ``out`` holds another run.
     """
     if isinstance(pipe, (str, Path)):
         pipe = open_augmenter(pipe)
+    if isinstance(judge, (str, Path)):
+        judge = load_model(judge)
     config = build_config(AugmentConfig, settings, where="augment settings")
     plan = make_plan(samples, config)
     store = create_store(out, plan, samples, config, pipe, sampling or {})

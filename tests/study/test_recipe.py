@@ -73,6 +73,9 @@ def test_a_judge_filters_as_the_images_come(subset, finished, tmp_path):
     judge = load_model(finished.folder / "reid" / "standard-50-seed0")
     store = augment(subset, CopyAugmenter(), tmp_path / "out", judge=judge, per_identity=1)
     assert all(image.verdict in ("keep", "reject") for image in store.images)
+    by_folder = finished.folder / "reid" / "standard-50-seed0"
+    again = augment(subset, CopyAugmenter(), tmp_path / "again", judge=by_folder, per_identity=1)
+    assert [image.verdict for image in again.images] == [image.verdict for image in store.images]
     kept = filter_generated(store, judge, subset, FilterConfig(min_margin=-2.0))
     assert kept == {"keep": len(store), "reject": 0}
     assert filter_generated(store, judge, subset, FilterConfig(min_margin=2.0)) == {"keep": 0, "reject": len(store)}
