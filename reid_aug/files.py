@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -58,6 +59,8 @@ def making_folder(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
+        if path.exists() and any(path.iterdir()):  # now, rather than after all the work
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
         temporary.mkdir(parents=True)
         yield temporary
         os.replace(temporary, path)

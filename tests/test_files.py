@@ -78,7 +78,7 @@ def test_a_folder_starts_empty_and_replaces_none(tmp_path):
         assert not list(folder.iterdir())
         (folder / "one").write_text("1")
     refused = pytest.raises(OutputError, match=r"a: cannot be written \(.+\)\. Name another folder")
-    with refused, making_folder(tmp_path / "a") as folder:
-        (folder / "two").write_text("2")
+    with refused, making_folder(tmp_path / "a"):
+        pytest.fail("the work was begun")
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["one"]
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
