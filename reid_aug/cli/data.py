@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from reid_aug.cli.app import data_app, pose_app, say
-from reid_aug.cli.options import Data, Fraction, Keypoints, csv_path
+from reid_aug.cli.options import Data, Fraction, Keypoints, SkipBad, csv_path, open_market
 from reid_aug.errors import OutputError
 
 
@@ -49,15 +49,15 @@ def holdout(
     share: Annotated[float, typer.Option(help="Share of the identities that become query and gallery.")] = 0.2,
     keypoints: Keypoints = None,
     seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
+    skip_bad: SkipBad = False,
 ) -> None:
     """Make a data set of the training identities alone, to tune on without looking at query and gallery.
 
     Example: reid-aug data holdout data/market data/tune
     """
     from reid_aug.data.holdout import make_holdout_market
-    from reid_aug.data.market1501 import load_market1501
 
-    market = make_holdout_market(load_market1501(data, csv_path(keypoints)).train, out, share, seed)
+    market = make_holdout_market(open_market(data, keypoints, skip_bad).train, out, share, seed)
     say(f"{out}: {len(market.train)} train, {len(market.query)} query, {len(market.gallery)} gallery images")
 
 
@@ -69,26 +69,22 @@ def merge(
     store: Annotated[Path | None, typer.Option(help="Generated set of this subset; its kept images join it.")] = None,
     keypoints: Keypoints = None,
     seed: Annotated[int, typer.Option(help="Seed of the subset.")] = 0,
+    skip_bad: SkipBad = False,
 ) -> None:
     """Make a data set of a training subset and its generated images, with query and gallery, for any re-ID library.
 
     Example: reid-aug data merge data/augmented --data data/market --fraction 0.2 --store runs/aug
     """
+    from reid_aug.augment.merge import write_merged
     from reid_aug.augment.store import Store
-    from reid_aug.data.market1501 import load_market1501
     from reid_aug.data.subsets import take_fraction
-    from reid_aug.data.write import write_market1501
 
-    market = load_market1501(data, csv_path(keypoints))
-    train = subset = take_fraction(market.train, fraction, seed)
-    if store is not None:
-        opened = Store.open(store)
-        opened.check_origin(subset)
-        train = subset + opened.samples()
-    made = write_market1501(out, train, market.query, market.gallery)
+    market = open_market(data, keypoints, skip_bad)
+    subset = take_fraction(market.train, fraction, seed)
+    made = write_merged(out, market, subset, None if store is None else Store.open(store))
     say(
-        f"{out}: {len(subset)} real and {len(train) - len(subset)} generated training images, {len(made.query)} query, "
-        f"{len(made.gallery)} gallery images"
+        f"{out}: {len(subset)} real and {len(made.train) - len(subset)} generated training images, "
+        f"{len(made.query)} query, {len(made.gallery)} gallery images"
     )
 
 
