@@ -108,8 +108,9 @@ def run_cell(study: Study, arm: str, fraction: float, seed: int) -> Result:
     settings = study.config.arms[arm]
     store = None if settings.images == "none" else filtered_set(study, arm, subset, fraction, seed)
     model = reid_model(study, arm, subset, store, fraction, seed)
-    scores, nearest = study.timed("evaluate", lambda: study.evaluation.scores_and_nearest(model))
-    write_json(study.folder("reid", arm, fraction, seed) / RANKED_NAME, nearest)
+    features = study.timed("evaluate", lambda: study.evaluation.features(model))
+    scores = study.timed("evaluate", lambda: study.evaluation.by_cosine(*features))
+    write_json(study.folder("reid", arm, fraction, seed) / RANKED_NAME, study.evaluation.nearest(*features))
     cell = study.cell(arm, fraction, seed)
     return Result(
         **cell.model_dump(),

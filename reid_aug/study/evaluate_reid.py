@@ -69,22 +69,20 @@ class Evaluation:
         of_query, of_gallery = self._labels()
         return evaluate_distances(k_reciprocal(query, gallery), *of_query, *of_gallery, **protocol)
 
-    def scores(self, model: ReidModel) -> Scores:
-        """By the Market-1501 protocol."""
-        return self.by_cosine(*self.features(model))
-
-    def scores_and_nearest(self, model: ReidModel) -> tuple[Scores, dict[str, list[str]]]:
-        """The same, and the names of the gallery images nearest to ``SHOWN_QUERIES`` queries, nearest first.
+    def nearest(self, query: Tensor, gallery: Tensor) -> dict[str, list[str]]:
+        """Names of the gallery images nearest to ``SHOWN_QUERIES`` queries by their features, nearest first.
 
         The queries are evenly spread over all; images of theirs in their own camera are left out.
         """
-        features = self.features(model)
         (pids, camids), of_gallery = self._labels()
         shown = np.linspace(0, len(pids) - 1, min(SHOWN_QUERIES, len(pids))).astype(int)
-        lists = ranked_list(features[0][shown], pids[shown], camids[shown], features[1], *of_gallery, k=SHOWN_RANKS)
-        query, gallery = self.market.query, self.market.gallery
-        nearest = {query[int(at)].name: [gallery[int(k)].name for k in row if k >= 0] for at, row in zip(shown, lists)}
-        return self.by_cosine(*features), nearest
+        lists = ranked_list(query[shown], pids[shown], camids[shown], gallery, *of_gallery, k=SHOWN_RANKS)
+        names = [[self.market.gallery[int(k)].name for k in row if k >= 0] for row in lists]
+        return {self.market.query[int(at)].name: row for at, row in zip(shown, names)}
+
+    def scores(self, model: ReidModel) -> Scores:
+        """By the Market-1501 protocol."""
+        return self.by_cosine(*self.features(model))
 
     def logged(self, model: ReidModel) -> dict[str, float]:
         """Scores by name, for the logs of a training."""
