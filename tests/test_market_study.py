@@ -31,7 +31,7 @@ def trained(tmp_path) -> Path:
     folder = tmp_path / "there" / "generators" / "full"
     untrained_generator(config, images.to(torch.uint8)).save_pretrained(folder)
     save_config(config, folder / "train_config.yaml")
-    (folder / "train_data.json").write_text('{"data": "0123"}\n')
+    (folder / "train_data.json").write_text('{"digest": "0123"}\n')
     return folder
 
 

@@ -8,15 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reid_aug.cli.app import app, say
-from reid_aug.cli.options import (
-    Data,
-    Fraction,
-    Out,
-    SkipBad,
-    TrainingSeed,
-    open_subset,
-    overrides_of,
-)
+from reid_aug.cli.options import Data, Fraction, Out, SkipBad, TrainingSeed, open_subset, overrides_of
 from reid_aug.errors import ConfigError
 
 if TYPE_CHECKING:
