@@ -1,4 +1,4 @@
-"""A subset and what was generated from it, as one data set for any re-ID library."""
+"""A subset and what was generated from it, as one data set for other re-ID libraries."""
 
 from __future__ import annotations
 

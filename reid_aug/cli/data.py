@@ -71,7 +71,7 @@ def merge(
     seed: Annotated[int, typer.Option(help="Seed of the subset.")] = 0,
     skip_bad: SkipBad = False,
 ) -> None:
-    """Make a data set of a training subset and its generated images, with query and gallery, for any re-ID library.
+    """Make a data set of a training subset and its generated images, with query and gallery, for other re-ID libraries.
 
     Example: reid-aug data merge data/augmented --data data/market --fraction 0.2 --store runs/aug
     """
