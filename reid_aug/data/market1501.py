@@ -1,4 +1,4 @@
-"""Market-1501 (Zheng et al., ICCV 2015), and any data set in its folders and file names."""
+"""Market-1501 (Zheng et al., ICCV 2015), and data sets in its folders: DukeMTMC-reID, CUHK03-NP, or your own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DISTRACTOR_PID = 0  # people of none of the identities; negatives in the gallery
 
 _SUFFIXES = {".jpg", ".jpeg", ".png"}
 _NAME = re.compile(
-    r"(?P<pid>-1|\d+)_c(?P<camid>[1-9]\d*)s\d+_\d+_\d+(_g\d+)?"
+    r"(?P<pid>-1|\d+)_c(?P<camid>[1-9]\d*)(s\d+)?(_[a-z0-9]+)+"
     r"(\.(jpe?g|png))+",  # the published query folder has names that end in .jpg.jpg
     re.ASCII | re.IGNORECASE,
 )
@@ -53,9 +53,11 @@ def parse_name(name: str) -> tuple[int, int]:
     (-1, 5)
     >>> parse_name("0002_c1s1_000451_03_g0007.png")  # a generated image
     (2, 1)
+    >>> parse_name("0005_c2_f0046985.jpg")  # DukeMTMC-reID
+    (5, 2)
 
     Raises:
-        DataError: the name is not in Market-1501 form.
+        DataError: the name does not begin with an identity and a camera.
     """
     match = _NAME.fullmatch(name)
     if match is None:

@@ -23,6 +23,9 @@ from reid_aug.errors import DataError
         ("0002_c1s1_000451_03_g0007.png", (2, 1)),
         ("1488_c1s6_023021_00.jpg.jpg", (1488, 1)),  # in the published query folder
         ("0002_c1s1_000451_03.JPG", (2, 1)),
+        ("0005_c2_f0046985.jpg", (5, 2)),  # DukeMTMC-reID
+        ("0005_c2_f0046985_g0000.jpg", (5, 2)),
+        ("0767_c1_4.png", (767, 1)),  # CUHK03-NP
     ],
 )
 def test_names_parse(name, expected):
@@ -38,7 +41,10 @@ def test_any_identity_and_camera_round_trip(pid, camid, rest, box):
     "name",
     [
         "person.jpg",
-        "0002_c1_f0046182.jpg",
+        "0002_c1.jpg",
+        "0002_c1_.jpg",
+        "0002_c1s_000451_03.jpg",
+        "0002_f0046182.jpg",
         "-2_c1s1_000451_03.jpg",
         "0002_c0s1_000451_03.jpg",
         "0002_c1s1_000451_03",
