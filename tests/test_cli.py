@@ -134,6 +134,8 @@ def test_every_command_after_the_other(call, files, tmp_path):
     assert "query" in done("data", "holdout", data, tmp_path / "tune", "--share", 0.4)
     assert "undecodable images: 0" in done("data", "check", tmp_path / "tune")
 
+    for split in ("query", "bounding_box_test"):  # nothing but scoring needs them
+        (data / split).rename(tmp_path / split)
     subset = ("--data", data, "--fraction", 0.5)
     said = done("train-generator", files["generator"], *subset, "--out", runs / "pidm")
     assert str(runs / "pidm") in said and (runs / "pidm" / "model_index.json").exists()
@@ -153,6 +155,8 @@ def test_every_command_after_the_other(call, files, tmp_path):
     assert f"reid-aug evaluate reid {runs / 'mixed'}" in said
     assert yaml.safe_load((runs / "mixed" / "reid_config.yaml").read_text())["training"]["seed"] == 3
 
+    for split in ("query", "bounding_box_test"):
+        (tmp_path / split).rename(data / split)
     merge = ("data", "merge", tmp_path / "merged", *subset, "--store", runs / "aug")
     assert "12 generated training images" in done(*merge)
     merged, real = load_market1501(tmp_path / "merged"), load_market1501(data)
@@ -246,10 +250,13 @@ def test_missing_folders(call, files, broken, tmp_path):
     train = ("train-reid", files["reid"], "--out", tmp_path / "out", "--data")
     assert_refused(call(*train, tmp_path / "none"), str(tmp_path / "none"), "no such folder", "bounding_box_train")
     shutil.rmtree(broken / "query")
-    assert_refused(call(*train, broken), str(broken / "query"), "unpack it whole")
-    assert not (tmp_path / "out").exists()
     assert_refused(call("evaluate", "reid", tmp_path / "none", "--data", broken), "no reid_config.yaml")
-    assert_refused(call("report", tmp_path / "none", "--data", broken), str(broken / "query"))
+    assert_refused(call("report", tmp_path / "none", "--data", broken), str(broken / "query"), "unpack it whole")
+    sweep = ("sweep", files["study"], "--out", tmp_path / "out", "--data")
+    assert_refused(call(*sweep, broken), str(broken / "query"), "unpack it whole")
+    shutil.rmtree(broken / "bounding_box_train")
+    assert_refused(call(*train, broken), str(broken / "bounding_box_train"), "unpack it whole")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_name_that_is_not_in_form(call, broken):

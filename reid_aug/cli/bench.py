@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from reid_aug.cli.app import bench_app, say
-from reid_aug.cli.options import Data, Keypoints, Settings, open_market
+from reid_aug.cli.options import Keypoints, Settings, TrainingData, open_market, open_training_set
 
 
 @bench_app.command("reid")
@@ -69,7 +69,7 @@ def bench_generators_command(
 @bench_app.command("train-generator")
 def bench_train_generator(
     config: Annotated[Path, typer.Argument(help="Generator configuration, e.g. configs/generator/pidm_market.yaml.")],
-    data: Data,
+    data: TrainingData,
     keypoints: Keypoints = None,
     settings: Settings = None,
 ) -> None:
@@ -84,7 +84,7 @@ def bench_train_generator(
     from reid_aug.study.tables import facts_table
 
     resolved = load_config(GeneratorConfig, config, settings or ())
-    train = open_market(data, keypoints, skip_bad=False).train
+    train = open_training_set(data, keypoints, skip_bad=False)
     images = Images(train, resolved.model.image_size)
     say(facts_table("Generator training", bench_loop(train, images, make_pairs(train), resolved)))
 

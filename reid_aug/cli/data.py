@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from reid_aug.cli.app import data_app, pose_app, say
-from reid_aug.cli.options import Data, Fraction, Keypoints, SkipBad, csv_path, open_market
+from reid_aug.cli.options import Data, Fraction, Keypoints, SkipBad, csv_path, open_market, open_training_set
 from reid_aug.errors import OutputError
 
 
@@ -57,7 +57,7 @@ def holdout(
     """
     from reid_aug.data.holdout import make_holdout_market
 
-    market = make_holdout_market(open_market(data, keypoints, skip_bad).train, out, share, seed)
+    market = make_holdout_market(open_training_set(data, keypoints, skip_bad), out, share, seed)
     say(f"{out}: {len(market.train)} train, {len(market.query)} query, {len(market.gallery)} gallery images")
 
 

@@ -10,7 +10,6 @@ import typer
 
 from reid_aug.cli.app import app, say
 from reid_aug.cli.options import (
-    Data,
     Fraction,
     Keypoints,
     Minutes,
@@ -20,6 +19,7 @@ from reid_aug.cli.options import (
     Settings,
     SkipBad,
     Steps,
+    TrainingData,
     TrainingSeed,
     open_subset,
     overrides_of,
@@ -38,7 +38,7 @@ class Poses(str, Enum):
 @app.command("train-autoencoder")
 def train_autoencoder_command(
     config: Annotated[Path, typer.Argument(help="Autoencoder configuration, e.g. configs/autoencoder/small.yaml.")],
-    data: Data,
+    data: TrainingData,
     out: Annotated[Path, typer.Option(help="Folder to make: what model.codec_weights of a generator takes.")],
     fraction: Fraction = 1.0,
     seed: TrainingSeed = None,
@@ -73,7 +73,7 @@ def train_autoencoder_command(
 @app.command("train-generator")
 def train_generator_command(
     config: Annotated[Path, typer.Argument(help="Generator configuration, e.g. configs/generator/pidm_market.yaml.")],
-    data: Data,
+    data: TrainingData,
     out: Out,
     keypoints: Keypoints = None,
     fraction: Fraction = 1.0,
@@ -124,7 +124,7 @@ def train_generator_command(
 
 @app.command("generate")
 def generate_command(
-    data: Data,
+    data: TrainingData,
     out: Out,
     generator: Annotated[str, typer.Option(help="Generator folder, pidm_toy, warp or copies.")] = "warp",
     keypoints: Keypoints = None,
@@ -159,7 +159,7 @@ def generate_command(
 def filter_command(
     store: Annotated[Path, typer.Argument(help="Generated set, as `reid-aug generate` wrote it.")],
     judge: Annotated[Path, typer.Option(help="Re-ID model folder, as `reid-aug train-reid` wrote it.")],
-    data: Data,
+    data: TrainingData,
     keypoints: Keypoints = None,
     fraction: Fraction = 1.0,
     seed: Seed = 0,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from reid_aug.records import Samples
 
 Data = Annotated[Path, typer.Option(help="Market-1501 folder (bounding_box_train, bounding_box_test, query).")]
+TrainingData = Annotated[Path, typer.Option(help="Market-1501 folder; its bounding_box_train is all that is read.")]
 Keypoints = Annotated[
     Path | None, typer.Option(help="Key-point CSV; by default market-annotation-*.csv in the data folder.")
 ]
@@ -37,11 +38,18 @@ def open_market(data: Path, keypoints: Path | None, skip_bad: bool) -> Market150
     return load_market1501(data, csv_path(keypoints), skip_bad)
 
 
+def open_training_set(data: Path, keypoints: Path | None, skip_bad: bool) -> Samples:
+    """The training set that the options name; the other folders need not be there."""
+    from reid_aug.data.market1501 import load_training_set
+
+    return load_training_set(data, csv_path(keypoints), skip_bad)
+
+
 def open_subset(data: Path, keypoints: Path | None, fraction: float, seed: int, skip_bad: bool) -> Samples:
     """The training subset that the options name."""
     from reid_aug.data.subsets import take_fraction
 
-    return take_fraction(open_market(data, keypoints, skip_bad).train, fraction, seed)
+    return take_fraction(open_training_set(data, keypoints, skip_bad), fraction, seed)
 
 
 def csv_path(keypoints: Path | None) -> Path | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reid_aug.cli.app import app, say
-from reid_aug.cli.options import Data, Fraction, Out, SkipBad, TrainingSeed, open_subset, overrides_of
+from reid_aug.cli.options import Fraction, Out, SkipBad, TrainingData, TrainingSeed, open_subset, overrides_of
 from reid_aug.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ SCHEDULE_HELP = (
 @app.command("train-reid")
 def train_reid_command(
     config: Annotated[Path, typer.Argument(help="Re-ID configuration, e.g. configs/reid/osnet_x0_25.yaml.")],
-    data: Data,
+    data: TrainingData,
     out: Out,
     fraction: Fraction = 1.0,
     seed: TrainingSeed = None,

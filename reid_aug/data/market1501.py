@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
@@ -86,14 +86,22 @@ def load_market1501(
         DataError: a folder or key-point file is missing, empty or not in its form.
     """
     root = Path(root)
-    splits = list_splits(root)
-    if skip_bad:
-        bad = dict.fromkeys(find_undecodable([sample for samples in splits.values() for sample in samples]))
-        splits = {split: [s for s in samples if s.path not in bad] for split, samples in splits.items()}
-        if bad:
-            warnings.warn(f"left out, for they cannot be decoded: {', '.join(map(str, bad))}", stacklevel=2)
-    poses = read_poses(root, keypoints)
-    return Market1501(root, **{split: _samples(root, split, samples, poses) for split, samples in splits.items()})
+    return Market1501(root, **_load(root, list_splits(root), read_poses(root, keypoints), skip_bad))
+
+
+def load_training_set(
+    root: str | Path, keypoints: str | Path | Sequence[str | Path] | None = None, skip_bad: bool = False
+) -> Samples:
+    """``bounding_box_train`` alone, as :func:`load_market1501` has it; no other folder is read or needed.
+
+    ``keypoints`` None takes the first of :data:`KEYPOINT_FILES`.
+
+    Raises:
+        DataError: as :func:`load_market1501`.
+    """
+    root = Path(root)
+    splits = {"train": list_images(root / FOLDERS["train"])}
+    return _load(root, splits, read_poses(root, keypoints, KEYPOINT_FILES[:1]), skip_bad)["train"]
 
 
 def list_splits(root: Path) -> dict[str, list[Sample]]:
@@ -125,7 +133,18 @@ def list_images(folder: Path) -> list[Sample]:
         raise DataError(f"{folder}/{error}") from None
 
 
-def _samples(root: Path, split: str, samples: list[Sample], poses: dict[str, Pose]) -> Samples:
+def _load(
+    root: Path, splits: Mapping[str, list[Sample]], poses: Mapping[str, Pose], skip_bad: bool
+) -> dict[str, Samples]:
+    if skip_bad:
+        bad = dict.fromkeys(find_undecodable([sample for samples in splits.values() for sample in samples]))
+        splits = {split: [s for s in samples if s.path not in bad] for split, samples in splits.items()}
+        if bad:
+            warnings.warn(f"left out, for they cannot be decoded: {', '.join(map(str, bad))}", stacklevel=3)
+    return {split: _samples(root, split, samples, poses) for split, samples in splits.items()}
+
+
+def _samples(root: Path, split: str, samples: list[Sample], poses: Mapping[str, Pose]) -> Samples:
     kept = [sample for sample in samples if sample.pid != JUNK_PID]
     if not kept:
         raise DataError(f"{root / FOLDERS[split]}: holds only junk (pid -1) or undecodable images. Unpack it again.")
@@ -138,17 +157,23 @@ def _samples(root: Path, split: str, samples: list[Sample], poses: dict[str, Pos
     return Samples(kept, own)
 
 
-def read_poses(root: Path, keypoints: str | Path | Sequence[str | Path] | None = None) -> dict[str, Pose]:
+def read_poses(
+    root: Path,
+    keypoints: str | Path | Sequence[str | Path] | None = None,
+    default: Sequence[str] = KEYPOINT_FILES,
+) -> dict[str, Pose]:
     """Poses by file name from the key-point files that ``keypoints`` of :func:`load_market1501` stands for.
+
+    None takes those of ``default`` that ``root`` has.
 
     Raises:
         DataError: a file is missing or not in its form, or has a row for an image in none of the folders.
     """
     if keypoints is None:
-        keypoints = [name for name in KEYPOINT_FILES if (root / name).is_file()]
+        keypoints = [name for name in default if (root / name).is_file()]
     elif isinstance(keypoints, (str, Path)):
         keypoints = [keypoints]
-    folders = [root / folder for folder in FOLDERS.values()]
+    folders = [folder for name in FOLDERS.values() if (folder := root / name).is_dir()]
     poses: dict[str, Pose] = {}
     for csv in keypoints:
         poses |= read_keypoints(root / csv, folder=folders)

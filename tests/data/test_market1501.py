@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from market_files import NAMES, row, save_image
 
 from reid_aug.data.keypoints import HEADER
-from reid_aug.data.market1501 import load_market1501, parse_name
+from reid_aug.data.market1501 import load_market1501, load_training_set, parse_name
 from reid_aug.errors import DataError
 
 
@@ -99,6 +99,20 @@ def test_a_key_point_row_needs_its_image(market_root):
     csv.write_text(csv.read_text() + row("0400_c1s1_000001_01.jpg"))
     with pytest.raises(DataError, match=r"train\.csv, line 7: 0400_c1s1_000001_01\.jpg is not in .*remove the row"):
         load_market1501(market_root)
+
+
+def test_the_training_set_alone_needs_no_other_folder(market_root):
+    whole = load_market1501(market_root).train
+    (market_root / "market-annotation-test.csv").write_text("of images that are not here")
+    for folder in ("query", "bounding_box_test"):
+        shutil.rmtree(market_root / folder)
+    train = load_training_set(market_root)
+    assert list(train) == list(whole)
+    assert set(train.poses) == set(NAMES["bounding_box_train"])
+    name = NAMES["bounding_box_train"][0]
+    (market_root / "bounding_box_train" / name).write_bytes(b"")
+    with pytest.warns(UserWarning, match=name):
+        assert len(load_training_set(market_root, skip_bad=True)) == 4
 
 
 def test_missing_root(tmp_path):
