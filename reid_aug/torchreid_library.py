@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from reid_aug.errors import MissingDependencyError
 
@@ -37,3 +39,22 @@ def import_torchreid() -> ModuleType:
         packages = " ".join(["torchreid", *UNDECLARED.values()])
         raise MissingDependencyError(f"torchreid cannot be imported ({error}). Run: pip install {packages}") from None
     return torchreid
+
+
+def load_tensors(path: str | Path) -> Any:
+    """A PyTorch file on the CPU, without running code in it.
+
+    Beyond tensors and plain values only the numpy scalar is let in, as which torchreid's engines save Rank-1 in their
+    checkpoints; ``weights_only`` refuses it from torch 2.6 on (upstream issue 592).
+
+    Raises:
+        pickle.UnpicklingError: anything else is in the file.
+        OSError, RuntimeError, EOFError: it cannot be read, or is damaged.
+    """
+    import numpy as np
+    import torch
+
+    scalar = np.float32(0).__reduce__()[0]  # pickled as scalar(dtype, bytes); numpy 1 has it in another module
+    dtypes = [np.dtype, type(np.dtype(np.float32)), type(np.dtype(np.float64))]
+    with torch.serialization.safe_globals([scalar, (scalar, "numpy.core.multiarray.scalar"), *dtypes]):
+        return torch.load(path, map_location="cpu", weights_only=True)

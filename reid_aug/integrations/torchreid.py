@@ -16,8 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
 from torch.utils.data import DataLoader
 
 from reid_aug.augment.store import Store
@@ -27,7 +25,7 @@ from reid_aug.data.subsets import take_fraction
 from reid_aug.errors import CheckpointError, ConfigError, DataError
 from reid_aug.integrations.torchreid_sampler import REAL, SYNTHETIC, Item, MixingSampler
 from reid_aug.records import Samples, Schedule
-from reid_aug.torchreid_library import import_torchreid
+from reid_aug.torchreid_library import import_torchreid, load_tensors
 
 if TYPE_CHECKING:
     import torchreid
@@ -127,6 +125,9 @@ def epoch_length(datamanager: torchreid.data.ImageDataManager) -> int:
 
     Generated images do not count, so that runs with and without them train equally long in equally many epochs.
     """
+    batches = datamanager.train_loader.batch_sampler
+    if isinstance(batches, MixingSampler):  # of a mixing loader, which has its place already
+        return batches.batches
     real = sum(dsetid == REAL for *_, dsetid in _train_items(datamanager))
     return max(1, real // datamanager.train_loader.batch_size)
 
@@ -135,23 +136,19 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint of torchreid's engines, on the CPU: ``state_dict``, ``epoch``, ``rank1``, ``optimizer``, ...
 
     torchreid's own ``load_checkpoint`` fails from torch 2.6 on, because the checkpoint holds Rank-1 as a numpy scalar
-    (upstream issue 592). This one allows that scalar and nothing more: no code in the file is run.
+    (upstream issue 592). This one allows that scalar and nothing more: no code in the file is run. The path can also be
+    a re-ID model's start weights, ``model.weights``.
 
     Raises:
         CheckpointError: no such file, or not such a checkpoint.
     """
-    scalar = np.float32(0).__reduce__()[0]  # pickled as scalar(dtype, bytes); numpy 1 has it in another module
-    dtypes = [np.dtype, type(np.dtype(np.float32)), type(np.dtype(np.float64))]
-    allowed = [scalar, (scalar, "numpy.core.multiarray.scalar"), *dtypes]
     try:
-        with torch.serialization.safe_globals(allowed):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        return load_tensors(path)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}). Name a model.pth.tar-* file.") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+    except (pickle.UnpicklingError, RuntimeError, EOFError):
         raise CheckpointError(
-            f"{path}: is damaged or not a checkpoint of torchreid's engines ({reason}). Name another model.pth.tar-*."
+            f"{path}: is damaged or not a checkpoint of torchreid's engines. Name another model.pth.tar-* file."
         ) from None
 
 

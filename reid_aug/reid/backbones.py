@@ -74,7 +74,12 @@ def _unknown(name: str) -> ConfigError:
 def _timm_backbone(config: ReidModelConfig) -> nn.Module:
     import timm
 
-    pretrained = timm.get_pretrained_cfg(config.backbone)
+    try:
+        pretrained = timm.get_pretrained_cfg(config.backbone)
+    except RuntimeError:  # is_model looks at the name before the tag alone
+        name = config.backbone.partition(".")[0]
+        tags = ", ".join(timm.list_pretrained(f"{name}.*")) or f"{name}, without one"
+        raise ConfigError(f"model.backbone: timm has no tag as in {config.backbone}. It has: {tags}.") from None
     fixed = pretrained is not None and pretrained.fixed_input_size
     size = {"img_size": tuple(config.image_size)} if fixed else {}
     if config.weights != "imagenet":

@@ -6,12 +6,12 @@ import pickle
 import sys
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from reid_aug.errors import CheckpointError
+from reid_aug.torchreid_library import load_tensors
 
 SHIPPED = Path(__file__).parents[1] / "weights"  # files that come with the package
 _CLASSIFIERS = ("classifier.", "fc.", "head.", "last_linear.")  # what zoos call the layer that a re-ID model replaces
@@ -20,8 +20,8 @@ _CLASSIFIERS = ("classifier.", "fc.", "head.", "last_linear.")  # what zoos call
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a ``.safetensors`` or a PyTorch file, by name, without the prefix ``module.`` of DataParallel.
 
-    A training checkpoint that holds them under ``state_dict`` or ``model`` is accepted. ``path`` may also be the name
-    of a file that the package ships.
+    A training checkpoint that holds them under ``state_dict`` or ``model`` is accepted, torchreid's too. ``path`` may
+    also be the name of a file that the package ships.
 
     Raises:
         CheckpointError: no such file, damaged, or holding more than tensors.
@@ -33,11 +33,11 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             weights = load_file(path)
         else:
-            weights = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+            weights = load_tensors(path)
+    except pickle.UnpicklingError:
         raise CheckpointError(
-            f"{path}: holds more than tensors, and loading it could run code ({str(error).splitlines()[0]}). "
-            "Save its state_dict alone, or as .safetensors."
+            f"{path}: holds more than tensors, and loading it could run code. Save its state_dict alone, or as "
+            ".safetensors."
         ) from None
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path}: not a weight file, or damaged ({error}). Fetch it again.") from None
@@ -52,10 +52,14 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 def load_backbone_weights(backbone: nn.Module, path: str | Path, name: str) -> None:
     """Load a local file into ``backbone``; only a classifier may be in the file and not in the network.
 
+    The file may also be the ``model.safetensors`` of a training of this package, on another data set say.
+
     Raises:
         CheckpointError: the file cannot be read, or any other name or shape differs.
     """
     weights = read_weights(path)
+    if "classifier.weight" in weights and any(key.startswith("backbone.") for key in weights):
+        weights = {key.removeprefix("backbone."): weights[key] for key in weights if key.startswith("backbone.")}
     # timm converts original checkpoints (DINOv2, Swin, ...) by a function beside the architecture.
     convert = getattr(sys.modules[type(backbone).__module__], "checkpoint_filter_fn", None)
     if convert is not None:

@@ -94,7 +94,8 @@ def test_the_loader_takes_the_data_managers_place(datamanager):
     manager = datamanager()
     assert len(manager.train_loader) == 46 // 8
     manager.train_loader = mixing_loader(manager, lambda iteration: Mix(real=2, synthetic=1), identities=4)
-    assert len(manager.train_loader) == 30 // 8  # generated images do not lengthen an epoch
+    assert len(manager.train_loader) == epoch_length(manager) == 30 // 8  # generated images do not lengthen an epoch
+    manager.train_loader = mixing_loader(manager, lambda iteration: Mix(real=2, synthetic=1), identities=4)  # again
     for batch in manager.train_loader:
         assert batch["img"].shape == (12, 3, 32, 16)
         for pid in batch["pid"].unique():

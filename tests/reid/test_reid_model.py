@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -83,6 +84,7 @@ def test_weights_are_drawn_from_the_seed_and_leave_the_global_state_alone():
         ({"backbone": "resnet5O"}, r"model\.backbone: neither timm nor torchreid has 'resnet5O'.*Closest.*resnet50"),
         ({"backbone": "osnet_x1.0"}, "Closest names: .*osnet_x1_0"),
         ({"backbone": "qqqqqqqq"}, r"timm\.list_models\(\)"),
+        ({"backbone": "resnet50.tv_in1K"}, r"model\.backbone: timm has no tag as in resnet50\.tv_in1K.*tv_in1k"),
         ({"backbone": "hacnn"}, "several classifiers.*osnet_x1_0"),
         ({"backbone": "test_vit", "image_size": (33, 17)}, r"model\.image_size: the backbone does not take \(33, 17\)"),
     ],
@@ -119,6 +121,22 @@ def test_a_local_file_is_loaded_without_its_classifier(wrap, tmp_path):
     loaded = model.backbone.state_dict()
     assert set(weights) - set(loaded) == {"fc.weight", "fc.bias"}
     assert all(torch.equal(loaded[name], weights[name]) for name in loaded)
+
+
+def test_a_model_trained_here_is_a_start(tmp_path):
+    trained = build_model(ReidModelConfig(**SMALL), 5, seed=9)
+    save_model(trained, build_config(ReidConfig, {"model": SMALL}), tmp_path)
+    loaded = _model(weights=str(tmp_path / "model.safetensors"))
+    expected = trained.backbone.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in loaded.backbone.state_dict().items())
+    assert not torch.equal(loaded.classifier.weight, trained.classifier.weight)
+
+
+def test_a_checkpoint_of_torchreids_engines_is_a_start(tmp_path):
+    state = {"state_dict": _timm_weights(), "epoch": 60, "rank1": np.float32(0.25)}
+    torch.save(state, tmp_path / "model.pth.tar-60")
+    loaded = _model(weights=str(tmp_path / "model.pth.tar-60")).backbone.state_dict()
+    assert all(torch.equal(value, state["state_dict"][name]) for name, value in loaded.items())
 
 
 def test_a_safetensors_file_is_loaded(tmp_path):
