@@ -13,11 +13,13 @@ import torch
 from reid_aug.config import ReidConfig, save_config
 from reid_aug.errors import CheckpointError, OutputError
 from reid_aug.files import replacing, write_json
-from reid_aug.records import Samples, Schedule
+from reid_aug.records import ImageSource, Sample, Samples, Schedule
 from reid_aug.reid.model import CONFIG_NAME, WEIGHTS_NAME
 
 CHECKPOINT_NAME = "checkpoint.pt"
 RUN_NAME = "run.json"  # the configuration, and digests of what the run is trained on
+CHANGEABLE = {"checkpoint_every", "evaluate_every"}  # of the training, in a run that goes on: they change no weight
+_HASHED = 256  # images at once
 
 
 class RunFolder:
@@ -31,13 +33,27 @@ class RunFolder:
         self.folder = Path(folder)
         self._checkpoint = self.folder / CHECKPOINT_NAME
 
-    def claim(self, config: ReidConfig, train: Samples, synthetic: Samples | None, schedule: Schedule) -> None:
+    def claim(
+        self,
+        config: ReidConfig,
+        train: Samples,
+        schedule: Schedule,
+        synthetic: Samples | None,
+        synthetic_images: ImageSource | None,
+        processes: int,
+    ) -> None:
         """Make the folder this run's, or see that it already is.
 
         Raises:
             OutputError: it holds another run (the message says what differs), other files, or cannot be written.
         """
-        identity = _identity(config, train, synthetic, schedule)
+        identity = {
+            "training images": _digest(_names(train)),
+            "generated images": _digest([*_names(synthetic or ()), *_pixels(synthetic_images)]),
+            "schedule": _digest(repr(schedule(iteration)) for iteration in range(config.training.iterations)),
+            "processes": processes,
+            **config.model_dump(mode="json", exclude={"training": CHANGEABLE}),
+        }
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if (self.folder / RUN_NAME).is_file():
@@ -90,13 +106,15 @@ class RunFolder:
             )
 
 
-def _identity(config: ReidConfig, train: Samples, synthetic: Samples | None, schedule: Schedule) -> dict[str, Any]:
-    return {
-        "training images": _digest(f"{sample.name} {sample.pid}" for sample in train),
-        "generated images": _digest(f"{sample.name} {sample.pid}" for sample in synthetic or ()),
-        "schedule": _digest(repr(schedule(iteration)) for iteration in range(config.training.iterations)),
-        **config.model_dump(mode="json"),
-    }
+def _names(samples: Iterable[Sample]) -> Iterable[str]:
+    return (f"{sample.name} {sample.pid}" for sample in samples)
+
+
+def _pixels(images: ImageSource | None) -> Iterable[str]:
+    """Digests of generated images: their names say whose they are, and nothing of what drew them."""
+    total = 0 if images is None else len(images)
+    for start in range(0, total, _HASHED):
+        yield hashlib.sha256(images.batch(range(start, min(start + _HASHED, total))).numpy()).hexdigest()
 
 
 def _digest(lines: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ from reid_aug.config import ReidConfig, ReidTrainingConfig
 from reid_aug.records import Mix
 from reid_aug.reid.losses import CenterLoss, batch_hard_triplet, cross_entropy
 from reid_aug.reid.memory import keep_freed_memory
-from reid_aug.reid.model import ReidModel, build_model
+from reid_aug.reid.model import ReidModel
 
 _DROPOUT_STREAM = 3  # beside the sampler's and the transforms' streams under the same seed
 
@@ -31,28 +31,32 @@ class TrainingBatch:
         images: float32 [B, 3, H, W], normalised.
         labels: [B] int64.
         synthetic: [B] bool.
+        real: [R] int64, positions of the real images; counted on the CPU, so that nothing waits for the device.
     """
 
     images: Tensor
     labels: Tensor
     synthetic: Tensor
+    real: Tensor
+
+
+def make_accelerator(settings: ReidTrainingConfig) -> Accelerator:
+    """The processes and precision of a run."""
+    AcceleratorState._reset_state()  # else a second run in a process could not choose another precision
+    return Accelerator(mixed_precision=settings.precision, gradient_accumulation_steps=settings.accumulation)
 
 
 class Learner:
     """Takes batches, steps the model; everything it needs to go on after a kill is in its state."""
 
-    def __init__(self, config: ReidConfig, num_classes: int):
+    def __init__(self, config: ReidConfig, model: ReidModel, accelerator: Accelerator):
         settings = config.training
-        AcceleratorState._reset_state()  # else a second run in a process could not choose another precision
-        self._accelerator = Accelerator(
-            mixed_precision=settings.precision, gradient_accumulation_steps=settings.accumulation
-        )
+        self._accelerator = accelerator
         self.config = config
-        self.device = self._accelerator.device
-        self.is_main = self._accelerator.is_main_process
+        self.device = accelerator.device
+        self.is_main = accelerator.is_main_process
         if self.device.type == "cpu":
             keep_freed_memory()
-        model = build_model(config.model, num_classes, settings.seed)
         model = model.to(self.device, memory_format=torch.channels_last).train()
         average = get_ema_multi_avg_fn(settings.ema_decay) if settings.ema_decay is not None else None
         self._average = AveragedModel(model, multi_avg_fn=average, use_buffers=True) if average else None
@@ -63,9 +67,10 @@ class Learner:
         if config.loss.center_weight > 0:
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(settings.seed)
-                centers = CenterLoss(num_classes, model.dimension)
-            center_optimiser = torch.optim.SGD(centers.parameters(), config.loss.center_learning_rate)
-            self._centers, self._center_optimiser = self._accelerator.prepare(centers, center_optimiser)
+                centers = CenterLoss(model.classifier.out_features, model.dimension)
+            # Not prepared: two prepared optimisers would move the one loss scale of float16 twice in a step.
+            self._center_optimiser = torch.optim.SGD(centers.parameters(), config.loss.center_learning_rate)
+            self._centers = self._accelerator.prepare(centers.to(self.device))
 
     def batch_numbers(self, iteration: int) -> range:
         """Numbers of this process's batches in an iteration; no two processes or iterations share one."""
@@ -82,11 +87,11 @@ class Learner:
             with self._accelerator.accumulate(*self._modules()):
                 losses = self._losses(batch, mix)
                 self._accelerator.backward(losses["loss"])
+                scale = self._loss_scale()
+                self._optimiser.step()
+                self._optimiser.zero_grad()
                 if self._centers is not None and self._accelerator.sync_gradients:
-                    self._accelerator.unwrap_model(self._centers).undo_weight(self.config.loss.center_weight)
-                for optimiser in self._optimisers():
-                    optimiser.step()
-                    optimiser.zero_grad()
+                    self._step_centers(scale)
             history.append(torch.stack(list(losses.values())).detach())
         if self._average is not None:
             self._average.update_parameters(self._accelerator.unwrap_model(self._model))
@@ -146,13 +151,24 @@ class Learner:
         losses = {"identity": cross_entropy(logits, batch.labels, smoothing, weight)}
         labels = batch.labels
         if not mix.in_triplet:
-            feature, labels = feature[~batch.synthetic], labels[~batch.synthetic]
+            feature, labels = feature[batch.real], labels[batch.real]
         losses["triplet"] = batch_hard_triplet(feature, labels, settings.triplet_margin)
         total = losses["identity"] + settings.triplet_weight * losses["triplet"]
         if self._centers is not None:
             losses["center"] = self._centers(feature, labels)
             total = total + settings.center_weight * losses["center"]
         return {"loss": total, **losses}
+
+    def _loss_scale(self) -> float:
+        """What float16 training multiplies the loss with, so that its gradients do not vanish."""
+        return 1.0 if self._accelerator.scaler is None else self._accelerator.scaler.get_scale()
+
+    def _step_centers(self, scale: float) -> None:
+        """``scale`` is the loss's of this step; where it overflowed, and fell, the centers wait as the network does."""
+        if self._loss_scale() >= scale:
+            self._accelerator.unwrap_model(self._centers).undo_weight(self.config.loss.center_weight * scale)
+            self._center_optimiser.step()
+        self._center_optimiser.zero_grad()
 
     def _modules(self) -> list:
         return [self._model] if self._centers is None else [self._model, self._centers]

@@ -41,16 +41,16 @@ def batch_hard_triplet(features: Tensor, labels: Tensor, margin: float | None) -
         Scalar, the mean over anchors that have a negative; 0 where none has.
     """
     features = features.float()
+    if not len(features):
+        return features.sum()
     same = labels[:, None] == labels[None, :]
-    has_negative = ~same.all(dim=1)
-    if not has_negative.any():
-        return features.sum() * 0.0
     # The exact form: the Gram-matrix form loses the small distances that the hardest negatives are about.
     distances = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")
-    farthest_positive = distances.masked_fill(~same, -torch.inf).max(dim=1).values[has_negative]
-    nearest_negative = distances.masked_fill(same, torch.inf).min(dim=1).values[has_negative]
-    difference = farthest_positive - nearest_negative
-    return F.softplus(difference).mean() if margin is None else F.relu(difference + margin).mean()
+    farthest_positive = distances.masked_fill(~same, -torch.inf).max(dim=1).values
+    nearest_negative = distances.masked_fill(same, torch.inf).min(dim=1).values
+    difference = farthest_positive - nearest_negative  # minus infinity without a negative, and then a loss of 0
+    losses = F.softplus(difference) if margin is None else F.relu(difference + margin)
+    return losses.sum() / (~same.all(dim=1)).sum().clamp_min(1)
 
 
 class CenterLoss(nn.Module):

@@ -59,6 +59,13 @@ def build_model(config: ReidModelConfig, num_classes: int, seed: int = 0) -> Rei
         return ReidModel(config, num_classes)
 
 
+def build_blank(config: ReidModelConfig, num_classes: int) -> ReidModel:
+    """The network of :func:`build_model` without its start weights, which need not be there: to load a state into."""
+    model = build_model(config.model_copy(update={"weights": None}), num_classes)
+    model.config = config
+    return model
+
+
 def save_model(model: ReidModel, config: ReidConfig, folder: str | Path) -> None:
     """Write ``model.safetensors`` and ``reid_config.yaml`` (the resolved configuration), the weights last."""
     folder = Path(folder)
@@ -87,7 +94,6 @@ def load_model(folder: str | Path, device: str | torch.device | None = None) -> 
         raise CheckpointError(
             f"{folder / WEIGHTS_NAME}: no classifier.weight in it, so not a re-ID model of this package."
         )
-    model = build_model(config.model_copy(update={"weights": None}), len(weights["classifier.weight"]))
-    model.config = config
+    model = build_blank(config, len(weights["classifier.weight"]))
     load_exactly(model, weights, folder / WEIGHTS_NAME, f"{config.backbone} as {CONFIG_NAME} describes it")
     return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import Accelerator, PartialState
+from accelerate.utils import parse_flag_from_env
 
 from reid_aug.config import ReidConfig
 from reid_aug.errors import DataError, TrainingError
 from reid_aug.records import ImageSource, Mix, Samples, Schedule
 from reid_aug.reid.checkpoint import RunFolder
-from reid_aug.reid.learner import Learner, TrainingBatch, learning_rate
-from reid_aug.reid.model import ReidModel, load_model, save_model
+from reid_aug.reid.learner import Learner, TrainingBatch, learning_rate, make_accelerator
+from reid_aug.reid.model import ReidModel, build_blank, build_model, load_model, save_model
 from reid_aug.reid.transforms import augment, draw, resize
 from reid_aug.sampler import Batch, PKSampler, iterations_per_epoch
 
@@ -64,15 +66,15 @@ def train_reid(
     _say_repeats(train.pids, settings.images)
     generated_pids = np.empty(0, np.int64) if synthetic is None else synthetic.pids
     sampler = PKSampler(train.pids, generated_pids, settings.identities, settings.seed)
-    learner = Learner(config, sampler.num_classes)
+    accelerator = make_accelerator(settings)
     run = None if out is None else RunFolder(out)
     if run is not None:
-        if learner.is_main:
-            run.claim(config, train, synthetic, schedule)
-        learner.wait()
+        if accelerator.is_main_process:
+            run.claim(config, train, schedule, synthetic, synthetic_images, accelerator.num_processes)
+        accelerator.wait_for_everyone()
         if run.finished:
-            return load_model(run.folder, learner.device)
-    start = _resume(learner, run)
+            return load_model(run.folder, accelerator.device)
+    learner, start = _begin(config, sampler.num_classes, run, accelerator)
 
     with learner.reproducible(), _scalars(run, learner.is_main, start) as write:
         for iteration in range(start, settings.iterations):
@@ -88,13 +90,16 @@ def train_reid(
     return _finish(learner, run)
 
 
-def _resume(learner: Learner, run: RunFolder | None) -> int:
-    """Put ``learner`` where the run's checkpoint left it; returns the iteration to go on with."""
+def _begin(
+    config: ReidConfig, num_classes: int, run: RunFolder | None, accelerator: Accelerator
+) -> tuple[Learner, int]:
+    """The learner as the run's checkpoint left it, or at its start, and the iteration to go on with."""
     checkpoint = None if run is None else run.load()
     if checkpoint is None:
-        return 0
+        return Learner(config, build_model(config.model, num_classes, config.training.seed), accelerator), 0
+    learner = Learner(config, build_blank(config.model, num_classes), accelerator)
     learner.load_state(checkpoint["learner"])
-    return checkpoint["iteration"]
+    return learner, checkpoint["iteration"]
 
 
 def _step(
@@ -126,16 +131,17 @@ def _make_batch(
     """Pixels of a drawn batch, augmented on ``device``."""
     size = config.model.image_size
     pixels = torch.empty(len(drawn.indices), 3, *size, dtype=torch.uint8, device=device)
-    synthetic = torch.from_numpy(drawn.synthetic)
-    for kind, source in enumerate(sources):
-        chosen = drawn.synthetic == bool(kind)
-        if chosen.any():
-            pixels[torch.from_numpy(chosen).to(device)] = resize(source.batch(drawn.indices[chosen]).to(device), size)
+    places = [np.flatnonzero(drawn.synthetic == bool(kind)) for kind in range(2)]
+    for source, chosen in zip(sources, places):
+        if len(chosen):
+            of_source = source.batch(drawn.indices[chosen]).to(device)
+            pixels[torch.from_numpy(chosen).to(device)] = resize(of_source, size)
     draws = draw(len(pixels), size, config.augmentation, config.training.seed, number)
     return TrainingBatch(
         images=augment(pixels, draws, config.augmentation.pad),
         labels=torch.from_numpy(drawn.labels).to(device),
-        synthetic=synthetic.to(device),
+        synthetic=torch.from_numpy(drawn.synthetic).to(device),
+        real=torch.from_numpy(places[0]).to(device),
     )
 
 
@@ -167,9 +173,14 @@ def in_iterations(config: ReidConfig, pids: np.ndarray) -> ReidConfig:
     settings = config.training
     if settings.epochs is None:
         return config
-    epoch = iterations_per_epoch(pids, settings.identities, settings.images)
-    iterations = settings.epochs * epoch
-    log.warning("training.epochs=%d of %d iterations: %d iterations.", settings.epochs, epoch, iterations)
+    batches = iterations_per_epoch(pids, settings.identities, settings.images)
+    processes = PartialState(parse_flag_from_env("ACCELERATE_USE_CPU")).num_processes
+    at_once = settings.accumulation * processes
+    iterations = math.ceil(settings.epochs * batches / at_once)
+    log.warning(
+        "training.epochs=%d of %d batches, %d an iteration: %d iterations.",
+        settings.epochs, batches, at_once, iterations,
+    )  # fmt: skip
     settings = settings.model_copy(update={"iterations": iterations, "epochs": None})
     return config.model_copy(update={"training": settings})
 
@@ -201,7 +212,7 @@ def _scalars(run: RunFolder | None, is_main: bool, start: int):
         return
     from torch.utils.tensorboard import SummaryWriter
 
-    with SummaryWriter(run.folder / "logs", purge_step=start) as writer:
+    with SummaryWriter(run.folder / "logs", purge_step=start + 1) as writer:
 
         def write(iteration: int, values: Mapping[str, float]) -> None:
             for name, value in values.items():

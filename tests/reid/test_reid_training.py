@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 import torch
 from reid_cases import ArrayImages, four_real, people, tiny_config
+from safetensors.torch import save_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from reid_aug.config import ReidConfig, ReidTrainingConfig, build_config, load_config
 from reid_aug.errors import CheckpointError, ConfigError, DataError, OutputError, TrainingError
 from reid_aug.records import Mix
 from reid_aug.reid.features import extract_features
-from reid_aug.reid.learner import learning_rate
-from reid_aug.reid.model import load_model
+from reid_aug.reid.learner import Learner, TrainingBatch, learning_rate, make_accelerator
+from reid_aug.reid.model import build_model, load_model
 from reid_aug.reid.training import in_iterations, train_reid
 
 PEOPLE = people()
@@ -113,6 +115,7 @@ def test_a_finished_run_is_loaded_not_run_again(tmp_path):
             {"synthetic": PEOPLE[:4], "synthetic_images": ArrayImages(PEOPLE[:4])},
             r"different here: generated images \(",
         ),
+        ({"config": tiny_config(iterations=4)}, r"training\.iterations \(2 there, 4 asked for\)"),
     ],
 )
 def test_a_folder_of_another_run_is_refused(change, message, tmp_path):
@@ -124,6 +127,47 @@ def test_a_folder_of_another_run_is_refused(change, message, tmp_path):
         _train(out=tmp_path, **change)
     assert str(tmp_path) in str(raised.value) and "Name another folder" in str(raised.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_a_set_of_the_same_names_drawn_by_another_generator_is_refused(tmp_path):
+    def train(seed: int):
+        generated = {"synthetic": PEOPLE, "synthetic_images": ArrayImages(PEOPLE, seed=seed)}
+        return _train(tiny_config(iterations=2), lambda iteration: Mix(real=3, synthetic=1), tmp_path, **generated)
+
+    assert _equal(train(seed=5), train(seed=5))
+    with pytest.raises(OutputError, match=r"different here: generated images \("):
+        train(seed=6)
+
+
+def test_a_run_goes_on_with_other_intervals(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        _train(out=tmp_path, progress=_interrupt_at_three)
+    resumed = _train(tiny_config(checkpoint_every=5), out=tmp_path)
+    assert _equal(resumed, _train())
+
+
+def test_a_run_goes_on_without_its_start_weights(tmp_path):
+    weights = tmp_path / "start.safetensors"
+    config = tiny_config()
+    save_file(build_model(config.model, 4, seed=8).backbone.state_dict(), weights)
+    config = config.model_copy(update={"model": config.model.model_copy(update={"weights": str(weights)})})
+    unbroken = _train(config)
+    assert not _equal(unbroken, _train())
+    with pytest.raises(KeyboardInterrupt):
+        _train(config, out=tmp_path / "run", progress=_interrupt_at_three)
+    weights.unlink()
+    assert _equal(_train(config, out=tmp_path / "run"), unbroken)
+    assert _equal(_train(config, out=tmp_path / "run"), unbroken)
+
+
+def test_what_was_logged_before_a_kill_stays(tmp_path):
+    config = tiny_config(evaluate_every=2)
+    with pytest.raises(KeyboardInterrupt):
+        _train(config, out=tmp_path, evaluate=lambda model: {"held_out/mAP": 1.0}, progress=_interrupt_at_three)
+    _train(config, out=tmp_path, evaluate=lambda model: {"held_out/mAP": 2.0})
+    events = EventAccumulator(str(tmp_path / "logs")).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("held_out/mAP")] == [(2, 1.0), (4, 2.0), (6, 2.0)]
+    assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4, 5, 6]
 
 
 def test_other_training_images_or_foreign_files_are_refused(tmp_path):
@@ -152,11 +196,10 @@ def _interrupt_at_three(done, loss):
 
 def test_generated_images_of_weight_zero_outside_the_triplet_change_no_gradient(monkeypatch):
     """With batch norm in evaluation mode, so that they do not reach the real images through its statistics."""
-    from reid_aug.reid.learner import Learner
-
     steps = {}
     for name, mix in {"mixed": Mix(real=4, synthetic=2, weight=0.0, in_triplet=False), "real": Mix(real=4)}.items():
-        learner = Learner(tiny_config(), num_classes=6)
+        config = tiny_config()
+        learner = Learner(config, build_model(config.model, 6), make_accelerator(config.training))
         learner._model.eval()
         learner._model.training = True  # this module alone: it then returns the logits
         labels = torch.arange(3).repeat_interleave(mix.per_identity)
@@ -169,10 +212,32 @@ def test_generated_images_of_weight_zero_outside_the_triplet_change_no_gradient(
         torch.testing.assert_close(steps["mixed"][part], loss)
 
 
-def _batch(images, labels, synthetic):
-    from reid_aug.reid.learner import TrainingBatch
+def _centers_moved(scaler, images):
+    """By one step of the centers. CPUs train in no float16, so the scaler is put where accelerate puts it on a GPU."""
+    config = tiny_config()
+    accelerator = make_accelerator(config.training)
+    accelerator.scaler = scaler
+    learner = Learner(config, build_model(config.model, 6), accelerator)
+    before = learner._centers.centers.detach().clone()
+    labels = torch.arange(3).repeat_interleave(4)
+    learner.step(0, [_batch(images, labels, torch.zeros(12, dtype=torch.bool))], Mix(real=4))
+    return learner._centers.centers.detach() - before
 
-    return TrainingBatch(images, labels, synthetic)
+
+def test_centers_step_as_without_the_loss_scale_of_float16():
+    images = torch.randn(12, 3, 32, 16, generator=torch.Generator().manual_seed(0))
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=1)
+    moved, plain = _centers_moved(scaler, images), _centers_moved(None, images)
+    assert plain.any()
+    torch.testing.assert_close(moved, plain)
+    assert scaler.get_scale() == 2048  # one step, one growth
+    images[0] = torch.inf
+    assert not _centers_moved(scaler, images).any()
+    assert scaler.get_scale() == 1024
+
+
+def _batch(images, labels, synthetic):
+    return TrainingBatch(images, labels, synthetic, (~synthetic).nonzero()[:, 0])
 
 
 def test_generated_images_take_part_and_may_have_another_size():
@@ -215,7 +280,9 @@ def test_epochs_become_iterations_and_it_is_said(caplog):
     with caplog.at_level(logging.INFO):
         converted = in_iterations(config, PEOPLE.pids)
     assert converted.training.iterations == 5 * 3 and converted.training.epochs is None
-    assert "training.epochs=5 of 3 iterations: 15 iterations." in caplog.text
+    assert "training.epochs=5 of 3 batches, 1 an iteration: 15 iterations." in caplog.text
+    accumulated = config.model_copy(update={"training": config.training.model_copy(update={"accumulation": 4})})
+    assert in_iterations(accumulated, PEOPLE.pids).training.iterations == 4
     assert in_iterations(converted, PEOPLE.pids) is converted
     with pytest.raises(ConfigError, match="both give the length"):
         build_config(ReidConfig, {"training": {"epochs": 5, "iterations": 10}})
@@ -240,8 +307,6 @@ def test_moving_average_is_returned():
 
 
 def test_early_evaluation_changes_nothing_and_is_logged(tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     called = []
 
     def evaluate(model):
