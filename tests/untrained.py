@@ -6,8 +6,8 @@ import torch
 
 from reid_aug.config import GeneratorConfig
 from reid_aug.generators.autoencoder import make_codec
-from reid_aug.generators.objective import Objective
 from reid_aug.generators.pipeline import PosePipeline
+from reid_aug.generators.schedulers import make_scheduler
 from reid_aug.generators.systems import build_denoiser
 
 
@@ -24,6 +24,7 @@ def untrained_generator(config: GeneratorConfig, images: torch.Tensor) -> PosePi
             if not parameter.any():
                 parameter.normal_(0, 0.1)
     sampling, size = config.sampling.model_dump(), config.model.image_size
-    pipe = PosePipeline(denoiser, codec, Objective(config.noise).scheduler, sampling, size)
+    process = make_scheduler(config.noise, config.model.learned_variance)
+    pipe = PosePipeline(denoiser, codec, process, sampling, size)
     pipe.set_progress_bar_config(disable=True)
     return pipe

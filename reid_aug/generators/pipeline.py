@@ -24,7 +24,7 @@ from reid_aug.errors import CheckpointError, ConfigError, DataError
 from reid_aug.generators import systems  # noqa: F401 - diffusers loads only classes whose modules are imported
 from reid_aug.generators.condition import Encoded
 from reid_aug.generators.guidance import GUIDANCE
-from reid_aug.generators.schedulers import make_sampler
+from reid_aug.generators.schedulers import make_sampler, reads_variance
 from reid_aug.generators.tasks import (
     Blend,
     Poses,
@@ -218,7 +218,7 @@ class PosePipeline(DiffusionPipeline):
             ) from None
         takes_generator = "generator" in scheduler.step.__code__.co_varnames
         extra = {"generator": list(generators)} if takes_generator else {}
-        takes_variance = getattr(scheduler.config, "variance_type", "") == "learned_range"
+        takes_variance = reads_variance(scheduler)
         latents = noise * scheduler.init_noise_sigma
         staying, mask = (None, None) if kept is None else self._latents(kept)
         for timestep in self.progress_bar(scheduler.timesteps):

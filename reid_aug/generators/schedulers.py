@@ -54,10 +54,18 @@ def make_sampler(name: str, process: DDPMScheduler) -> Any:
         return kind.from_config(process.config)
     others = {}
     if "variance_type" in takes:
-        others["variance_type"] = "fixed_small"  # only DDPM reads the learned variance
+        others["variance_type"] = "fixed_small"
     if "rescale_betas_zero_snr" not in takes:
         others["trained_betas"] = _betas(process.alphas_cumprod.double())
     return kind.from_config(process.config, **others)
+
+
+def reads_variance(sampler: Any) -> bool:
+    """Whether ``sampler`` wants the variance that a network has learnt, behind its prediction.
+
+    Only DDPM does. Others made from its configuration keep the setting ``variance_type`` without reading it.
+    """
+    return isinstance(sampler, DDPMScheduler) and sampler.config.variance_type == "learned_range"
 
 
 def _betas(alphas_bar: Tensor) -> list[float]:

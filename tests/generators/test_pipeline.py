@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from generator_cases import SIZE, SYSTEMS, difference, inputs, system_pipe, untrained_pipe
+from generator_cases import SIZE, SYSTEMS, config, difference, inputs, system_pipe, untrained_pipe
 from PIL import Image
 
 from reid_aug.errors import CheckpointError, ConfigError, DataError
@@ -28,6 +28,22 @@ def test_an_image_does_not_depend_on_the_rest_of_its_batch(pipe, sampler):
     for k in range(3):
         alone = {key: value[k : k + 1] for key, value in inputs().items() if key != "output_type"}
         assert difference(pipe(**alone, output_type="uint8", **settings).images[0], together[k]) <= 1
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_learned_variance_is_for_ddpm_and_in_no_other_samplers_way(sampler, monkeypatch):
+    shape = {"learned_variance": True, "precondition": False, "codec": "pixels"}
+    noise = {"prediction": "epsilon", "zero_terminal_snr": False}
+    pipe = untrained_pipe(config(model=shape, noise=noise))
+    settings = {**inputs(), "sampler": sampler, "steps": 5}
+    made, forward = pipe(**settings).images, pipe.denoiser.forward
+
+    def with_more_variance(*arguments):
+        prediction, variance = forward(*arguments).chunk(2, dim=1)
+        return torch.cat([prediction, variance + 2], dim=1)
+
+    monkeypatch.setattr(pipe.denoiser, "forward", with_more_variance)
+    assert torch.equal(pipe(**settings).images, made) == (sampler != "DDPMScheduler")
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
