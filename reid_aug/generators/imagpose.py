@@ -28,6 +28,7 @@ from reid_aug.generators.image_tokens import ImageTokens
 from reid_aug.generators.precondition import Precondition
 from reid_aug.generators.stable_diffusion import open_unet, unet_shape
 from reid_aug.generators.unet import all_kept, check_grid
+from reid_aug.pose.batch import table
 from reid_aug.pose.render import limb_image
 
 POSE_CHANNELS = (16, 32, 96, 256)  # of ControlNet's condition embedding; each after the first halves the grid
@@ -103,7 +104,7 @@ class ImagposeDenoiser(ModelMixin, ConfigMixin):
         """
         people, sources = condition.source.shape[:2]
         targets = len(condition.target_pose) // people
-        repeated = [slot % sources for slot in range(SLOTS - targets)]
+        repeated = table([slot % sources for slot in range(SLOTS - targets)], condition.source.device, torch.long)
         pixels = condition.source.flatten(0, 1)
         latents = condition.encoded_source(codec)
         size = tuple(pixels.shape[-2:])

@@ -63,20 +63,21 @@ class PoseBatch:
 
     def at(self, indices: Sequence[int] | np.ndarray | torch.Tensor) -> PoseBatch:
         """The poses at ``indices``, in that order."""
-        indices = torch.as_tensor(indices, device=self.xy.device)
+        indices = torch.as_tensor(indices).to(self.xy.device, non_blocking=True)
         return self._with_parts(lambda parts: parts[indices], xy=self.xy[indices], visible=self.visible[indices])
 
     def scaled(self, size: tuple[int, int]) -> PoseBatch:
         """The poses in the same images resized to ``size`` (height, width)."""
         height, width = self.image_size
-        factor = self.xy.new_tensor([size[1] / width, size[0] / height])
-        return replace(self, xy=self._masked((self.xy + 0.5) * factor - 0.5), image_size=tuple(size))
+        x, y = (self.xy + 0.5).unbind(-1)
+        xy = torch.stack([x * (size[1] / width), y * (size[0] / height)], dim=-1) - 0.5
+        return replace(self, xy=self._masked(xy), image_size=tuple(size))
 
     def mirrored(self) -> PoseBatch:
         """The poses in the horizontally flipped images; left and right joints and parts change places."""
-        order = list(MIRROR)
+        order = table(MIRROR, self.xy.device)
         x, y = self.xy[:, order].unbind(-1)
-        index = torch.tensor(DENSEPOSE_MIRROR, dtype=torch.uint8, device=self.xy.device)
+        index = table(DENSEPOSE_MIRROR, self.xy.device, torch.uint8)
         swapped = self._with_parts(lambda parts: index[parts.flip(-1).long()], visible=self.visible[:, order])
         return replace(swapped, xy=swapped._masked(torch.stack([self.image_size[1] - 1 - x, y], dim=-1)))
 
@@ -100,7 +101,8 @@ class PoseBatch:
 
     def _means(self, groups: Sequence[tuple[int, ...]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean [B, G, 2] of the visible joints of each group, and whether there is one [B, G]."""
-        member = self.xy.new_tensor([[joint in group for joint in range(len(JOINTS))] for group in groups])
+        members = [[joint in group for joint in range(len(JOINTS))] for group in groups]
+        member = table(members, self.xy.device, torch.float32)
         weight = self.visible[:, None, :] * member  # [B, G, K]
         count = weight.sum(-1)
         # A sum of products, not a matmul: autocast would compute that in bfloat16, which has no half pixels past 128.
@@ -113,6 +115,11 @@ class PoseBatch:
 
     def _masked(self, xy: torch.Tensor) -> torch.Tensor:
         return torch.where(self.visible[..., None], xy, 0.0)
+
+
+def table(values: Sequence, device: torch.device, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """A few numbers as a tensor on ``device``; an accelerator that still has work is not waited for."""
+    return torch.tensor(values, dtype=dtype).to(device, non_blocking=True)
 
 
 def _check(pose: Pose, index: int, size: tuple[int, int]) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from reid_aug.errors import DataError
-from reid_aug.pose.batch import PoseBatch
+from reid_aug.pose.batch import PoseBatch, table
 from reid_aug.pose.skeleton import LIMBS, PART_HEIGHT, PARTS
 
 LIMB_RADIUS = 1.5  # pixels of an image PART_HEIGHT high
@@ -51,13 +51,13 @@ def limb_image(poses: PoseBatch, size: tuple[int, int]) -> torch.Tensor:
         [B, 3, h, w] float32 in [-1, 1], RGB; mirroring the pose flips it and exchanges red and blue.
     """
     scaled = poses.scaled(size)
-    first, second = (list(ends) for ends in zip(*LIMBS))
+    first, second = (table(ends, scaled.xy.device) for ends in zip(*LIMBS))
     distance = _distance_to_segment(scaled.xy[:, first], scaled.xy[:, second], size)
     drawn = scaled.visible[:, first] & scaled.visible[:, second]
     # A line thinner than a pixel would vanish in small images: half a pixel is the least radius.
     radius = max(LIMB_RADIUS * size[0] / PART_HEIGHT, 0.5)
     opacity = (radius + 0.5 - distance).clamp(0.0, 1.0) * drawn[..., None, None]  # [B, L, h, w]
-    colours = opacity.new_tensor(_LIMB_COLOURS)
+    colours = table(_LIMB_COLOURS, opacity.device, opacity.dtype)
     # The brightest limb wins in each channel, so that no limb is painted over by the order of drawing.
     channels = [(opacity * colour[:, None, None]).amax(1) for colour in colours.T]
     return torch.stack(channels, dim=1) * 2 - 1
@@ -96,20 +96,19 @@ def capsule_distance(poses: PoseBatch, size: tuple[int, int]) -> torch.Tensor:
         [B, 10, h, w] float32: up to 1 inside the part's capsule, infinite for a part that is not visible.
     """
     start, end, visible = poses.scaled(size).bones()
-    radius = start.new_tensor([part.radius for part in PARTS]) * (size[0] / PART_HEIGHT)
-    distance = _distance_to_segment(start, end, size, unit=radius)
+    radius = table([part.radius for part in PARTS], start.device) * (size[0] / PART_HEIGHT)
+    distance = _distance_to_segment(start, end, size, unit=radius[:, None])
     return distance.masked_fill_(~visible[..., None, None], torch.inf)
 
 
 def _distance_to_segment(
     start: torch.Tensor, end: torch.Tensor, size: tuple[int, int], unit: torch.Tensor | float = 1.0
 ) -> torch.Tensor:
-    """How many ``unit`` [P] pixels every pixel is from the segments ``start`` to ``end`` [B, P, 2]; [B, P, h, w]."""
+    """How many ``unit`` [P, 1] pixels every pixel is from the segments ``start`` to ``end`` [B, P, 2]; [B, P, h, w]."""
     length = torch.linalg.vector_norm(end - start, dim=-1, keepdim=True)
     # In the segment's own frame, u runs along it and v across. A segment without length takes any direction.
-    x_axis = torch.tensor([1.0, 0.0], device=start.device)
+    x_axis = table((1.0, 0.0), start.device)
     direction = torch.where(length > 1e-6, (end - start) / length.clamp(min=1e-6), x_axis)
-    unit = torch.as_tensor(unit, device=start.device).unsqueeze(-1)
     (cos, sin), length = (direction / unit).split(1, dim=-1), length / unit
     rows, columns = pixel_numbers(size, start.device)
     x, y = columns - start[..., 0:1], rows - start[..., 1:2]  # [B, P, w], [B, P, h]
