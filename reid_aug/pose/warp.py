@@ -79,7 +79,7 @@ def _similarities(source: PoseBatch, target: PoseBatch) -> tuple[torch.Tensor, t
     b = (from_bone[..., 0] * to_bone[..., 1] - from_bone[..., 1] * to_bone[..., 0]) / length2
     scale = torch.hypot(a, b)
     clamped = scale.clamp(*SCALE_RANGE) / scale.clamp(min=1e-6)
-    a, b = a * clamped, b * clamped
+    a, b = torch.where(scale > 1e-6, a * clamped, SCALE_RANGE[0]), b * clamped  # unturned without a bone in one pose
     # The bones' middles correspond, which splits a clamped scale's error between both ends.
     x, y = ((target_start + target_end) / 2).unbind(-1)
     to_x, to_y = ((source_start + source_end) / 2).unbind(-1)

@@ -8,7 +8,7 @@ from reid_aug.errors import DataError
 from reid_aug.pose.batch import PoseBatch
 from reid_aug.pose.render import capsule_distance, part_map
 from reid_aug.pose.skeleton import PARTS
-from reid_aug.pose.warp import SCALE_RANGE, warp_parts
+from reid_aug.pose.warp import SCALE_RANGE, _similarities, warp_parts
 from reid_aug.records import Pose
 
 SIZE = (128, 64)
@@ -161,6 +161,16 @@ def test_bones_without_length_give_finite_images(standing):
     for source, target in ((point, whole), (whole, point), (point, point)):
         for tensor in warp_parts(ramps(1), source, target):
             assert tensor.isfinite().all()
+
+
+def test_a_bone_without_length_is_carried_at_the_least_scale_unturned(standing):
+    point = PoseBatch.stack([Pose(np.full((18, 2), 30, np.float32), np.ones(18, bool), SIZE)])
+    whole = PoseBatch.stack([standing])
+    for source, target in ((point, whole), (whole, point), (point, point)):
+        transform, possible = _similarities(source, target)
+        assert possible.all()
+        expected = torch.tensor([SCALE_RANGE[0], 0.0]).expand(1, 10, 2)
+        torch.testing.assert_close(transform[..., :2], expected)
 
 
 def test_half_precision_is_computed_in_float32(make_poses):
