@@ -14,7 +14,6 @@ from reid_aug.augment.store import MANIFEST, Store
 from reid_aug.config import GeneratorSource, StudyConfig, load_config
 from reid_aug.data.images import Images
 from reid_aug.data.market1501 import Market1501
-from reid_aug.data.subsets import take_fraction
 from reid_aug.errors import DataError
 from reid_aug.pose.batch import PoseBatch
 from reid_aug.pose.render import limb_picture
@@ -90,24 +89,24 @@ def generated_sets(study: Study) -> list[GeneratedSet]:
 def generated_sheets(study: Study) -> list[Picture]:
     """A sheet for each set of extra images: source, target pose, generated, and a real image of the person."""
     fraction, seed = study.config.fractions[0], study.config.seeds[0]
-    subset = take_fraction(study.market.train, fraction, seed)
     return [
         Picture(
-            f"{', '.join(arms)}: {fraction:.0%} of the training images, seed {seed}",
-            store_sheet(store, subset, study.market.train),
+            f"{', '.join(arms)}: {100 * fraction:g} % of the training images, seed {seed}",
+            store_sheet(store, study.market.train),
         )
         for arms, store in stores(study, fraction, seed)
     ]
 
 
-def store_sheet(store: Store, sources: Samples, known: Samples):
+def store_sheet(store: Store, known: Samples):
     """Images of a store, evenly spread over it, beside what they were made from; ``known`` has the real ones."""
     images = store.images
-    chosen = [images[int(index)] for index in torch.linspace(0, len(images) - 1, min(SHOWN, len(images)))]
+    places = [int(index) for index in torch.linspace(0, len(images) - 1, min(SHOWN, len(images)))]
+    chosen = [images[place] for place in places]
     positions = {sample.name: index for index, sample in enumerate(known)}
     real = [_another(known, image.pid, image.source) for image in chosen]
-    made = Samples(Sample(store.path(image), image.pid, image.camid) for image in chosen)
-    poses = PoseBatch.stack([sources.poses[image.target_pose] for image in chosen])
+    made = store.samples(("keep", "unfiltered", "reject")).at(places)
+    poses = PoseBatch.stack([made.poses[image.name] for image in chosen])
     of_sources = Images(known.at([positions[image.source] for image in chosen]))
     everything = range(len(chosen))
     size = of_sources.size

@@ -144,9 +144,9 @@ def announcer(say: Callable[[str], None]) -> Announce:
     def announce(position: int, total: int, cell: Cell, result: Result | None) -> None:
         if result is not None:
             say(
-                f"[{position}/{total}] {cell.fraction:.0%} {cell.arm} seed {cell.seed}: Rank-1 {result.rank1:.1f}, "
-                f"mAP {result.mAP:.1f} ({result.real_images} real + {result.synthetic_images} generated images, "
-                f"{result.seconds:.0f} s)"
+                f"[{position}/{total}] {100 * cell.fraction:g} % {cell.arm} seed {cell.seed}: "
+                f"Rank-1 {result.rank1:.1f}, mAP {result.mAP:.1f} ({result.real_images} real + "
+                f"{result.synthetic_images} generated images, {result.seconds:.0f} s)"
             )
 
     return announce

@@ -114,7 +114,7 @@ def test_an_announcer_says_one_line_a_finished_cell(finished):
     announce(2, 5, result.cell, None)
     announce(2, 5, result.cell, result)
     (line,) = said
-    assert line.startswith(f"[2/5] 50% warp seed 0: Rank-1 {result.rank1:.1f}, mAP {result.mAP:.1f}")
+    assert line.startswith(f"[2/5] 50 % warp seed 0: Rank-1 {result.rank1:.1f}, mAP {result.mAP:.1f}")
 
 
 # --- going on -----------------------------------------------------------------------------------------------------
