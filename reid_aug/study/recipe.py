@@ -115,6 +115,7 @@ def train_on_pairs(
         folder,
         minutes=minutes,
         progress=lambda done, loss: progress("train generator", done, total, f"loss {loss:.4f}"),
+        encoding=lambda done, count: progress("encode images", done, count, ""),
     )
 
 

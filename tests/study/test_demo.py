@@ -61,7 +61,7 @@ def test_the_whole_demo_from_scratch(small):
     said: list = []
     stages: list[str] = []
     outcome = demo.run_demo(small, True, lambda stage, *_: stages.append(stage), said.append)
-    assert {"train generator", "generate", "train re-ID"} == set(stages)
+    assert {"encode images", "train generator", "generate", "train re-ID"} == set(stages)
     (generated,) = (small / "study-from-scratch" / "generated").glob("*-50-seed0")
     store = Store.open(generated)
     assert store.settings["generator"] == load_generator(small / "generator").digest
