@@ -76,16 +76,6 @@ PART_MIRROR = (0, 1, 4, 5, 2, 3, 8, 9, 6, 7)
 """Part i of a mirrored person is part PART_MIRROR[i] of the original."""
 
 
-def mirrored(pose: Pose) -> Pose:
-    """The pose of the horizontally flipped image: x becomes (width - 1) - x, left and right joints change places."""
-    order = list(MIRROR)
-    visible = pose.visible[order]
-    xy = pose.xy[order].copy()
-    xy[:, 0] = pose.image_size[1] - 1 - xy[:, 0]
-    xy[~visible] = 0.0
-    return Pose(xy, visible, pose.image_size)
-
-
 def has_trunk(pose: Pose) -> bool:
     """Whether both shoulders and both hips are visible: what the literature asks of a pose it transfers to or from."""
     return bool(np.all(pose.visible[list(SHOULDERS + HIPS)]))

@@ -8,7 +8,7 @@ import pytest
 
 from reid_aug.errors import ConfigError, DataError
 from reid_aug.pose.bank import STRATEGIES, PoseBank, view_of
-from reid_aug.pose.skeleton import mirrored
+from reid_aug.pose.batch import PoseBatch
 from reid_aug.records import Pose, Sample, Samples
 
 
@@ -53,7 +53,8 @@ def views(samples: Samples, names: list[str]) -> set[str]:
 def test_view_of_a_pose_and_of_its_mirror_image(standing, view):
     pose = turned(standing, view)
     assert view_of(pose) == view
-    assert view_of(mirrored(pose)) == view
+    flipped = PoseBatch.stack([pose]).mirrored()
+    assert view_of(Pose(flipped.xy[0].numpy(), flipped.visible[0].numpy(), pose.image_size)) == view
 
 
 def test_only_poses_with_a_trunk_are_in_the_bank(samples, standing):

@@ -6,7 +6,7 @@ import torch
 
 from reid_aug.errors import DataError
 from reid_aug.pose.batch import PoseBatch
-from reid_aug.pose.skeleton import PARTS, mirrored
+from reid_aug.pose.skeleton import MIRROR, PARTS
 from reid_aug.records import Pose
 
 
@@ -32,11 +32,21 @@ def test_at_takes_poses_in_the_order_asked_for(make_poses):
         assert torch.equal(batch.at(indices).xy, batch.xy[[3, 1, 3]])
 
 
-def test_mirrored_batch_is_the_batch_of_mirrored_poses(make_poses):
-    poses = make_poses(20)
-    batch, naive = PoseBatch.stack(poses).mirrored(), PoseBatch.stack([mirrored(pose) for pose in poses])
-    assert torch.equal(batch.xy, naive.xy)
-    assert torch.equal(batch.visible, naive.visible)
+def test_mirrored_swaps_sides_and_reflects_joint_by_joint(make_poses):
+    poses = make_poses(20, hidden=0.3)
+    batch = PoseBatch.stack(poses).mirrored()
+    for index, pose in enumerate(poses):
+        for joint, twin in enumerate(MIRROR):
+            assert batch.visible[index, joint] == pose.visible[twin]
+            x, y = pose.xy[twin]
+            assert batch.xy[index, joint].tolist() == ([63 - x, y] if pose.visible[twin] else [0, 0])
+
+
+def test_mirroring_twice_is_the_same_batch(make_poses):
+    batch = PoseBatch.stack(make_poses(5, hidden=0.3))
+    again = batch.mirrored().mirrored()
+    torch.testing.assert_close(again.xy, batch.xy, atol=1e-5, rtol=0)
+    assert torch.equal(again.visible, batch.visible)
 
 
 def test_scaled_moves_pixel_centres(standing):
