@@ -204,7 +204,9 @@ def test_a_store_without_an_image_left_is_said(subset, copies, config):
     copies.update([image.judged(-1.0, "reject", "") for image in copies.images])
     with pytest.warns(UserWarning, match=r"copies: none of its 6 images is kept.*real images alone"):
         mixed = train_reid(subset, copies, schedule="fixed_ratio", config=config)
-    assert mixed.model is not None
+    plain = train_reid(subset, config=config)
+    weights = plain.model.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in mixed.model.state_dict().items())
 
 
 def test_held_out_identities_are_scored_and_not_trained_on(toy_market, config, tmp_path):
