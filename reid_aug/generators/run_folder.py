@@ -51,23 +51,30 @@ class RunFolder:
     Args:
         path: the folder; :meth:`claim` makes it.
         config: of the run.
-        data: digest of what it learns from.
 
     Raises:
-        OutputError: the folder holds another run, or files that are no run.
+        OutputError: the folder holds a run of other settings, or files that are no run.
     """
 
-    def __init__(self, path: str | Path, config: GeneratorConfig, data: str):
-        self.path, self.config, self.data = Path(path), config, data
+    def __init__(self, path: str | Path, config: GeneratorConfig):
+        self.path, self.config = Path(path), config
         self.checkpoint = self.path / CHECKPOINT
         self.settings = self.path / SETTINGS
         begun = self.checkpoint.exists() or (self.path / "model_index.json").exists()
         if begun:
             check_settings(self.path, config)
-            if is_trained(self.path):
-                self._check_data(self._learnt_from())
         elif not self.settings.exists() and self.path.exists() and any(self.path.iterdir()):
             raise OutputError(f"{self.path}: not empty, and not a training run. Name another folder.")
+
+    def learns_from(self, data: str) -> None:
+        """Note the digest of what the run learns from; one that is done must have learnt from the same.
+
+        Raises:
+            OutputError: it was trained on other images, poses or pairs.
+        """
+        self.data = data
+        if is_trained(self.path):
+            self._check_data(self._learnt_from())
 
     def claim(self) -> None:
         """Make the folder this run's; called once everything that can be wrong with the run has been checked."""
@@ -94,7 +101,7 @@ class RunFolder:
             self._check_data(saved["data"])
             for name, part in state.items():
                 part.load_state_dict(saved[name])
-        except (OSError, KeyError, RuntimeError, ValueError, UnpicklingError) as error:
+        except (OSError, EOFError, KeyError, RuntimeError, ValueError, UnpicklingError) as error:
             raise CheckpointError(
                 f"{self.checkpoint}: cannot be resumed: {error}. Remove the folder and train again."
             ) from error

@@ -68,8 +68,9 @@ def train_generator(
         log_with="tensorboard",
         project_dir=str(out),
     )
+    folder = RunFolder(out, config)
     pipe, batches = assemble(samples, images, pairs, config, accelerator)
-    folder = RunFolder(out, config, batches.digest)
+    folder.learns_from(batches.digest)
     if is_trained(folder.path):
         return load_generator(folder.path)
     learner = Learner(pipe, config, accelerator)

@@ -260,9 +260,10 @@ def test_two_processes_train_one_generator(tmp_path):
     assert weights(tmp_path / "run")
 
 
-def test_a_damaged_checkpoint(tmp_path):
+@pytest.mark.parametrize("content", [b"not a checkpoint", b""])
+def test_a_damaged_checkpoint(content, tmp_path):
     settings = config(training={"iterations": 6})
     train_generator(*training_set(), settings, tmp_path, minutes=0)
-    (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
+    (tmp_path / "checkpoint.pt").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"checkpoint\.pt: cannot be resumed"):
         train_generator(*training_set(), settings, tmp_path)
