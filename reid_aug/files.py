@@ -70,6 +70,16 @@ def making_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def check_place(path: Path) -> None:
+    """See that ``path`` can be written, before the work whose outcome it will hold.
+
+    Raises:
+        OutputError: no such folder.
+    """
+    if not path.parent.is_dir():
+        raise OutputError(f"{path}: the folder {path.parent} does not exist. Make it, or name another.")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write ``path`` as UTF-8 with line feeds alone; raises OutputError like :func:`replacing`."""
     with replacing(path) as temporary:

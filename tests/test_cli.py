@@ -183,7 +183,7 @@ def test_every_command_after_the_other(call, files, tmp_path):
     said = done("sweep", files["study"], "--data", data, "--out", runs / "study", "--minutes", 0)
     assert "(0 cells)" in said
     said = done("sweep", files["study"], "--data", data, "--out", runs / "study", "--set", "seeds=[0]")
-    assert "[1/2] 50% standard seed 0: Rank-1" in said and "[2/2] 50% warp" in said and "(2 cells)" in said
+    assert "[1/2] 50 % standard seed 0: Rank-1" in said and "[2/2] 50 % warp" in said and "(2 cells)" in said
     assert f"report: {runs / 'study' / 'report.html'}" in done("report", runs / "study", "--data", data)
 
 
@@ -382,3 +382,15 @@ def test_pose_extract_without_rtmlib_and_over_a_file(call, toy_root, tmp_path, m
     (tmp_path / "poses.csv").write_text("mine")
     assert_refused(call(*extract), str(tmp_path / "poses.csv"), "is there already")
     assert (tmp_path / "poses.csv").read_text() == "mine"
+    elsewhere = (*extract[:-1], tmp_path / "none" / "poses.csv")
+    assert_refused(call(*elsewhere), f"the folder {tmp_path / 'none'} does not exist")
+
+
+def test_a_negative_seed_is_a_wrong_option(call, toy_root, tmp_path):
+    for command in (
+        ("data", "holdout", toy_root, tmp_path / "out"),
+        ("generate", "--data", toy_root, "--out", tmp_path / "out"),
+        ("evaluate", "generator", "warp", "--data", toy_root),
+    ):
+        outcome = call(*command, "--seed", -1)
+        assert outcome.code == 2 and "--seed" in outcome.err and "Traceback" not in outcome.err

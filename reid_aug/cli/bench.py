@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from reid_aug.cli.app import bench_app, say
-from reid_aug.cli.options import Keypoints, Settings, TrainingData, open_market, open_training_set
+from reid_aug.cli.options import Keypoints, Settings, SkipBad, TrainingData, open_market, open_training_set
 
 
 @bench_app.command("reid")
@@ -50,11 +50,13 @@ def bench_generators_command(
 
     Example: reid-aug bench generators configs/generator/pidm_market.yaml --batch-size 16
     """
-    from reid_aug.files import write_json
+    from reid_aug.files import check_place, write_json
     from reid_aug.progress import Bars
     from reid_aug.study.bench_generators import bench_generators
     from reid_aug.study.tables import comparisons_table, costs_table
 
+    if out is not None:
+        check_place(out)
     with Bars() as bars:
         rows = bench_generators(
             configs or None, batch_size, steps, progress=lambda done, total, note: bars("bench", done, total, note)
@@ -72,6 +74,7 @@ def bench_train_generator(
     data: TrainingData,
     keypoints: Keypoints = None,
     settings: Settings = None,
+    skip_bad: SkipBad = False,
 ) -> None:
     """A generator's training loop beside its bare forward and backward step, in images a second.
 
@@ -84,7 +87,7 @@ def bench_train_generator(
     from reid_aug.study.tables import facts_table
 
     resolved = load_config(GeneratorConfig, config, settings or ())
-    train = open_training_set(data, keypoints, skip_bad=False)
+    train = open_training_set(data, keypoints, skip_bad)
     images = Images(train, resolved.model.image_size)
     say(facts_table("Generator training", bench_loop(train, images, make_pairs(train), resolved)))
 

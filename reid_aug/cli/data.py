@@ -16,7 +16,7 @@ from reid_aug.errors import OutputError
 def toy(
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
     identities: Annotated[int, typer.Option(help="Training identities; as many others are for testing.")] = 48,
-    seed: Annotated[int, typer.Option(help="Seed of the people and their images.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the people and their images.")] = 0,
 ) -> None:
     """Draw a synthetic Market-1501 with exact key points and part maps.
 
@@ -48,7 +48,7 @@ def holdout(
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
     share: Annotated[float, typer.Option(help="Share of the identities that become query and gallery.")] = 0.2,
     keypoints: Keypoints = None,
-    seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the split.")] = 0,
     skip_bad: SkipBad = False,
 ) -> None:
     """Make a data set of the training identities alone, to tune on without looking at query and gallery.
@@ -68,7 +68,7 @@ def merge(
     fraction: Fraction = 1.0,
     store: Annotated[Path | None, typer.Option(help="Generated set of this subset; its kept images join it.")] = None,
     keypoints: Keypoints = None,
-    seed: Annotated[int, typer.Option(help="Seed of the subset.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the subset.")] = 0,
     skip_bad: SkipBad = False,
 ) -> None:
     """Make a data set of a training subset and its generated images, with query and gallery, for other re-ID libraries.
@@ -95,6 +95,7 @@ def extract(
     model: Annotated[
         Path | None, typer.Option(help="RTMPose model as ONNX; by default rtmlib downloads its own, once.")
     ] = None,
+    skip_bad: SkipBad = False,
 ) -> None:
     """Find the 18 key points of every image by RTMPose, and write them as the field's CSV.
 
@@ -102,17 +103,20 @@ def extract(
     """
     from reid_aug.data.images import Images
     from reid_aug.data.keypoints import write_keypoints
-    from reid_aug.data.market1501 import list_images
+    from reid_aug.data.market1501 import leave_out_undecodable, list_images
+    from reid_aug.files import check_place
     from reid_aug.pose.estimate import PoseEstimator
     from reid_aug.progress import Bars
     from reid_aug.records import Samples
 
     if out.exists():
         raise OutputError(f"{out}: is there already. Name another file, or remove it.")
-    samples = Samples(list_images(images))
+    check_place(out)
+    found = list_images(images)
+    samples = Samples(leave_out_undecodable(found) if skip_bad else found)
     estimate = PoseEstimator(model)
     with Bars() as bars:
         poses = estimate(Images(samples), progress=lambda done, total: bars("poses", done, total))
-    found = {sample.name: pose for sample, pose in zip(samples, poses) if pose.visible.any()}
-    write_keypoints(out, found)
-    say(f"{out}: key points of {len(found):,} images; no joint found in {len(samples) - len(found):,}")
+    seen = {sample.name: pose for sample, pose in zip(samples, poses) if pose.visible.any()}
+    write_keypoints(out, seen)
+    say(f"{out}: key points of {len(seen):,} images; no joint found in {len(samples) - len(seen):,}")

@@ -52,7 +52,7 @@ def evaluate_generator_command(
     keypoints: Keypoints = None,
     pairs: Annotated[Path | None, typer.Option(help="CSV of from,to test pairs; by default some are drawn.")] = None,
     count: Annotated[int, typer.Option(min=1, help="Pairs of gallery images to draw where no CSV is given.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Seed of the drawn pairs and of the images.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the drawn pairs and of the images.")] = 0,
     steps: Steps = None,
     sampler: Sampler = None,
     judge: Annotated[Path | None, typer.Option(help="Re-ID model folder, for the identity measure.")] = None,

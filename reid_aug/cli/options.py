@@ -17,9 +17,10 @@ Keypoints = Annotated[
     Path | None, typer.Option(help="Key-point CSV; by default market-annotation-*.csv in the data folder.")
 ]
 Fraction = Annotated[float, typer.Option(help="Share of the training images, (0, 1].")]
-Seed = Annotated[int, typer.Option(help="Seed of the subset and of everything drawn at random.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the subset and of everything drawn at random.")]
 TrainingSeed = Annotated[
-    int | None, typer.Option(help="Seed of the subset (0 by default) and of training (the configuration's by default).")
+    int | None,
+    typer.Option(min=0, help="Seed of the subset (0 by default) and of training (the configuration's by default)."),
 ]
 Out = Annotated[Path, typer.Option(help="Folder for the output; run the same command again to resume.")]
 Settings = Annotated[

@@ -133,14 +133,19 @@ def list_images(folder: Path) -> list[Sample]:
         raise DataError(f"{folder}/{error}") from None
 
 
+def leave_out_undecodable(samples: Sequence[Sample]) -> list[Sample]:
+    """Those of ``samples`` that can be decoded; reads every one of them, and warns with the names of the others."""
+    bad = dict.fromkeys(find_undecodable(samples))
+    if bad:
+        warnings.warn(f"left out, for they cannot be decoded: {', '.join(map(str, bad))}", stacklevel=2)
+    return [sample for sample in samples if sample.path not in bad]
+
+
 def _load(
     root: Path, splits: Mapping[str, list[Sample]], poses: Mapping[str, Pose], skip_bad: bool
 ) -> dict[str, Samples]:
     if skip_bad:
-        bad = dict.fromkeys(find_undecodable([sample for samples in splits.values() for sample in samples]))
-        splits = {split: [s for s in samples if s.path not in bad] for split, samples in splits.items()}
-        if bad:
-            warnings.warn(f"left out, for they cannot be decoded: {', '.join(map(str, bad))}", stacklevel=3)
+        splits = {split: leave_out_undecodable(samples) for split, samples in splits.items()}
     return {split: _samples(root, split, samples, poses) for split, samples in splits.items()}
 
 

@@ -58,7 +58,9 @@ def _read(index: int, pose: Pose) -> np.ndarray:
             parts = np.array(image.resize((width, height), Image.Resampling.NEAREST))
     except FileNotFoundError:
         raise DataError(f"{path}: no such part map, {asked}. Write DensePose's index map there. {remedy}") from None
-    except OSError as error:
+    except DataError:
+        raise
+    except Exception as error:  # Pillow's decoders raise whatever a damaged file leads them to
         raise DataError(f"{path}: cannot be read as a part map ({error}), {asked}. Write it again. {remedy}") from None
     if parts.max() > len(DENSEPOSE_PARTS):
         raise DataError(

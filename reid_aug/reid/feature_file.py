@@ -10,8 +10,8 @@ import numpy as np
 from safetensors.torch import save_file
 from torch import Tensor
 
-from reid_aug.errors import ConfigError, OutputError
-from reid_aug.files import replacing
+from reid_aug.errors import ConfigError
+from reid_aug.files import check_place, replacing
 
 
 def feature_writer(path: str | Path) -> Callable[[Sequence[str], Tensor], None]:
@@ -28,8 +28,7 @@ def feature_writer(path: str | Path) -> Callable[[Sequence[str], Tensor], None]:
     writers = {".npz": _write_npz, ".safetensors": _write_safetensors}
     if path.suffix not in writers:
         raise ConfigError(f"{path}: features are written as .npz or .safetensors. Name a file that ends in one.")
-    if not path.parent.is_dir():
-        raise OutputError(f"{path}: the folder {path.parent} does not exist. Make it, or name another.")
+    check_place(path)
 
     def write(names: Sequence[str], features: Tensor) -> None:
         with replacing(path) as temporary:

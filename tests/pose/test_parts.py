@@ -88,7 +88,10 @@ def test_bad_maps(with_map, tmp_path):
     )
     fails(with_map(indices(), "rgb.png", "RGB"), r"rgb\.png: a picture of mode RGB, not an index map")
     fails(with_map(np.full((128, 64), 25, np.uint8), "high.png"), r"high\.png: has index 25; DensePose's are 0")
-    (tmp_path / "broken.png").write_bytes(b"no picture")
-    fails(replace(good, part_file=tmp_path / "broken.png"), r"broken\.png: cannot be read as a part map")
+    whole = good.part_file.read_bytes()
+    header_without_sum = whole[:29] + bytes(4) + whole[33:]  # Pillow raises a SyntaxError
+    for broken in (b"no picture", whole[:60], header_without_sum):
+        (tmp_path / "broken.png").write_bytes(broken)
+        fails(replace(good, part_file=tmp_path / "broken.png"), r"broken\.png: cannot be read as a part map")
     with pytest.raises(DataError, match=r"no part maps, which model\.part_maps=files asks for\. Stack them with"):
         read_part_map(PoseBatch.stack([good]), (32, 16))
