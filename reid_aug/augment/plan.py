@@ -37,20 +37,19 @@ class PlannedImage:
     seed: int
 
 
-def make_plan(samples: Samples, config: AugmentConfig, bank: PoseBank | None = None) -> list[PlannedImage]:
+def make_plan(samples: Samples, config: AugmentConfig) -> list[PlannedImage]:
     """``config.per_identity`` images for each identity of ``samples`` that has an image with a usable pose.
 
-    Image k of an identity follows from ``config.seed``, the identity, k, the identity's own images and the bank; its
-    pose is drawn knowing those of the images before, so that none repeats while its pool has another. So a
-    plan with a larger ``per_identity`` starts, for each identity, with the images of the smaller one; with the same
-    bank, an identity's images do not depend on which others are in ``samples`` (but for ``source_identity="other"``,
-    which takes its sources from them). A slice of the plan is a plan.
+    Image k of an identity follows from ``config.seed``, the identity, k, the identity's own images and the poses of
+    ``samples``; its pose is drawn knowing those of the images before, so that none repeats while its pool has another.
+    So a plan with a larger ``per_identity`` starts, for each identity, with the images of the smaller one; sources and
+    seeds do not depend on which others are in ``samples`` (but for ``source_identity="other"``, which takes its sources
+    from them). A slice of the plan is a plan.
 
     Args:
         samples: the images to augment, with their poses. A pose is usable if both shoulders and both hips are visible;
             identities without one are left out, with one warning for all of them; so are distractors (pid 0), silently.
         config: how many images, which poses, and whether a source shows the identity it is labelled with.
-        bank: the target poses; those of ``samples`` by default.
 
     Raises:
         DataError: no image has a usable pose, or "other" is asked for and there is only one identity.
@@ -60,7 +59,7 @@ def make_plan(samples: Samples, config: AugmentConfig, bank: PoseBank | None = N
         if usable and sample.pid > 0:
             by_pid[sample.pid].append(sample)
     _check(samples, by_pid, config)
-    bank = PoseBank(samples) if bank is None else bank
+    bank = PoseBank(samples)
     everyone = [sample for pid in sorted(by_pid) for sample in by_pid[pid]]
     plan = []
     for pid in sorted(by_pid):
