@@ -20,7 +20,6 @@ def abar(t: int) -> float:
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_the_loss_is_the_mean_squared_error_of_the_target(prediction):
     objective = Objective(NoiseConfig(prediction=prediction))
-    clean, noise, output = torch.randn(3, 3, 2, 4, 4).unbind(0)
     timestep = torch.tensor([3, 600, 999])
     clean, noise, output = (torch.randn(3, 2, 4, 4) for _ in range(3))
     losses = objective.loss(output, clean, noise, timestep)
