@@ -10,6 +10,7 @@ import typer
 
 from reid_aug.cli.app import app, say
 from reid_aug.cli.options import Data, Keypoints, Out, Settings, SkipBad, open_market
+from reid_aug.errors import ConfigError
 
 
 @app.command()
@@ -51,6 +52,9 @@ def sweep(
     minutes: Annotated[
         float | None, typer.Option(help="Begin no further cell after this long; a generator's work stops, to go on.")
     ] = None,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Run fractions and seeds side by side: on this machine, or RAY_ADDRESS's.")
+    ] = False,
     skip_bad: SkipBad = False,
 ) -> None:
     """Run fractions x arms x seeds; what an earlier run left is not done again.
@@ -59,10 +63,13 @@ def sweep(
     """
     from reid_aug.config import StudyConfig, load_config
     from reid_aug.progress import Bars
+    from reid_aug.study import cluster
     from reid_aug.study.results import summarise
     from reid_aug.study.results_table import table
-    from reid_aug.study.sweep import announcer, generate_sets, run_sweep, train_generators
+    from reid_aug.study.sweep import announcer, generate_sets, run_cells, run_sweep, train_generators
 
+    if ray and until is not Stage.results:
+        raise ConfigError("--ray: runs whole cells. Leave it out, or --until.")
     resolved = load_config(StudyConfig, config, settings or ())
     market = open_market(data, keypoints, skip_bad)
     with Bars() as bars:
@@ -73,7 +80,8 @@ def sweep(
             for store in generate_sets(resolved, market, out, minutes, bars):
                 say(f"{store.folder}: {len(store)} images")
         else:
-            results = run_sweep(resolved, market, out, minutes, bars, announcer(say))
+            run = cluster.run_cells if ray else run_cells
+            results = run_sweep(resolved, market, out, minutes, bars, announcer(say), run)
             if len(results):
                 say(table(summarise(results)))
             say(f"results: {results.path} ({len(results)} cells)   page: reid-aug report {out} --data {data}")

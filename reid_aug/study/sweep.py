@@ -1,10 +1,10 @@
-"""A study: every cell of fractions x seeds x arms that has no result yet, one after another."""
+"""A study: every cell of fractions x seeds x arms that has no result yet."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,20 @@ from reid_aug.files import write_json
 from reid_aug.generators.run_folder import fixed_settings, is_trained
 from reid_aug.study.cell import Study, finished_set, generated_set, run_cell, trained_generator
 from reid_aug.study.recipe import Progress, silent
-from reid_aug.study.results import Cell, Result, Results
+from reid_aug.study.results import Result, Results
 
 CARRIED = ("generators", "generated")  # folders that may come from another machine before the study is begun here
 
-Announce = Callable[[int, int, Cell, Result | None], None]  # position, cells in all, the cell, its result once there
+CellKey = tuple[str, float, int]  # arm, fraction, seed
+Announce = Callable[[int, int, Result], None]  # cells done, cells in all, the result of the last
+
+
+def run_cells(study: Study, cells: Iterable[CellKey], deadline: Deadline) -> Iterator[Result]:
+    """Results of ``cells``, one after another while there is time; those of an arm come after its standard one's."""
+    for arm, fraction, seed in cells:
+        if deadline.passed or not can_draw(study, arm, fraction, seed, deadline):
+            return
+        yield run_cell(study, arm, fraction, seed)
 
 
 def run_sweep(
@@ -31,7 +40,8 @@ def run_sweep(
     out: str | Path,
     minutes: float | None = None,
     progress: Progress = silent,
-    announce: Announce = lambda position, total, cell, result: None,
+    announce: Announce = lambda done, total, result: None,
+    run: Callable[[Study, Sequence[CellKey], Deadline], Iterator[Result]] = run_cells,
 ) -> Results:
     """Run the study's cells; those already in ``out/results.jsonl`` are not run again.
 
@@ -44,7 +54,8 @@ def run_sweep(
         out: folder of the study.
         minutes: no cell is begun after this long, and training a generator stops, to go on in the next run.
         progress: called by every stage of a cell.
-        announce: called before a cell (result None) and after it.
+        announce: called after each cell.
+        run: what runs the cells that lack a result; :func:`reid_aug.study.cluster.run_cells` runs many at a time.
 
     Raises:
         OutputError: ``out`` holds another study's files.
@@ -52,18 +63,14 @@ def run_sweep(
     """
     study = _open(config, market, out, progress)
     results = Results(study.out / "results.jsonl")
-    cells, deadline = _cells(config), Deadline(minutes)
-    for position, (arm, fraction, seed) in enumerate(cells, start=1):
-        cell = study.cell(arm, fraction, seed)
-        if results.has(cell):
-            continue
-        if deadline.passed or not _can_draw(study, arm, fraction, seed, deadline):
-            break
-        announce(position, len(cells), cell, None)
-        result = run_cell(study, arm, fraction, seed)
+    cells = _cells(config)
+    missing = [cell for cell in cells if not results.has(study.cell(*cell))]
+    first = len(cells) - len(missing) + 1
+    for done, result in enumerate(run(study, missing, Deadline(minutes)), start=first):
         results.append(result)
         _note_seconds(study)
-        announce(position, len(cells), cell, result)
+        announce(done, len(cells), result)
+    _note_seconds(study)  # of a generator's training that did not come to its cell
     return results
 
 
@@ -83,8 +90,10 @@ def train_generators(
     """
     study, deadline = _open(config, market, out, progress), Deadline(minutes)
     for arm, fraction, seed in _cells(config):
-        if deadline.passed or not _can_draw(study, arm, fraction, seed, deadline):
+        if deadline.passed or not can_draw(study, arm, fraction, seed, deadline):
             break
+        _note_seconds(study)
+    _note_seconds(study)
     return sorted(folder for folder in (study.out / "generators").glob("*") if is_trained(folder))
 
 
@@ -104,15 +113,16 @@ def generate_sets(
     for arm, fraction, seed in _cells(config):
         if config.arms[arm].images == "none":
             continue
-        if deadline.passed or not _can_draw(study, arm, fraction, seed, deadline):
+        if deadline.passed or not can_draw(study, arm, fraction, seed, deadline):
             break
         subset = take_fraction(market.train, fraction, seed)
         stores.append(generated_set(study, arm, subset, fraction, seed, deadline.minutes_left))
         _note_seconds(study)
+    _note_seconds(study)
     return stores
 
 
-def _can_draw(study: Study, arm: str, fraction: float, seed: int, deadline: Deadline) -> bool:
+def can_draw(study: Study, arm: str, fraction: float, seed: int, deadline: Deadline) -> bool:
     """Whether the arm's images are drawn or can be; a generator of the study's own is trained as the time allows."""
     name = study.config.arms[arm].generator
     if name is None or study.config.generators[name].config is None:
@@ -120,9 +130,7 @@ def _can_draw(study: Study, arm: str, fraction: float, seed: int, deadline: Dead
     subset = take_fraction(study.market.train, fraction, seed)
     if finished_set(study, arm, subset, fraction, seed) is not None:
         return True
-    folder = trained_generator(study, name, subset, fraction, seed, deadline.minutes_left)
-    _note_seconds(study)
-    return is_trained(folder)
+    return is_trained(trained_generator(study, name, subset, fraction, seed, deadline.minutes_left))
 
 
 def _open(config: StudyConfig, market: Market1501, out: str | Path, progress: Progress) -> Study:
@@ -132,8 +140,8 @@ def _open(config: StudyConfig, market: Market1501, out: str | Path, progress: Pr
     return Study(config, market, out, progress)
 
 
-def _cells(config: StudyConfig) -> list[tuple[str, float, int]]:
-    """(arm, fraction, seed) in order; the standard arm comes first, as its model judges the other arms' images."""
+def _cells(config: StudyConfig) -> list[CellKey]:
+    """Every cell in order; the standard arm comes first, as its model judges the other arms' images."""
     arms = ["standard", *(arm for arm in config.arms if arm != "standard")]
     return [(arm, fraction, seed) for fraction in config.fractions for seed in config.seeds for arm in arms]
 
@@ -141,13 +149,12 @@ def _cells(config: StudyConfig) -> list[tuple[str, float, int]]:
 def announcer(say: Callable[[str], None]) -> Announce:
     """An ``announce`` that says a line when a cell is done."""
 
-    def announce(position: int, total: int, cell: Cell, result: Result | None) -> None:
-        if result is not None:
-            say(
-                f"[{position}/{total}] {100 * cell.fraction:g} % {cell.arm} seed {cell.seed}: "
-                f"Rank-1 {result.rank1:.1f}, mAP {result.mAP:.1f} ({result.real_images} real + "
-                f"{result.synthetic_images} generated images, {result.seconds:.0f} s)"
-            )
+    def announce(done: int, total: int, result: Result) -> None:
+        say(
+            f"[{done}/{total}] {100 * result.fraction:g} % {result.arm} seed {result.seed}: "
+            f"Rank-1 {result.rank1:.1f}, mAP {result.mAP:.1f} ({result.real_images} real + "
+            f"{result.synthetic_images} generated images, {result.seconds:.0f} s)"
+        )
 
     return announce
 

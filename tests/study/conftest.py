@@ -16,6 +16,6 @@ def finished(toy_market, tmp_path_factory) -> SimpleNamespace:
     announced = []
     config = tiny_configs.study()
     results = run_sweep(
-        config, toy_market, folder, announce=lambda position, total, cell, result: announced.append((cell.arm, result))
+        config, toy_market, folder, announce=lambda done, total, result: announced.append((done, total, result.arm))
     )
     return SimpleNamespace(folder=folder, config=config, results=results, announced=announced)

@@ -60,8 +60,7 @@ def copy(finished, tmp_path) -> Path:
 def test_every_arm_has_one_line_and_the_standard_one_is_first(finished, toy_market):
     arms = ["standard", "warp", "copies", "own", "whole"]
     assert [line["arm"] for line in lines(finished.folder)] == arms
-    assert [arm for arm, result in finished.announced if result is None] == arms
-    assert [arm for arm, result in finished.announced if result is not None] == arms
+    assert finished.announced == [(done, 5, arm) for done, arm in enumerate(arms, start=1)]
     assert [line["generator"] for line in lines(finished.folder)] == [None, "warp", "copies", "own", "whole"]
     assert {line["iterations"] for line in lines(finished.folder)} == {2}
     subset = take_fraction(toy_market.train, 0.5, seed=0)
@@ -111,8 +110,7 @@ def test_an_announcer_says_one_line_a_finished_cell(finished):
     said: list[str] = []
     announce = announcer(said.append)
     result = finished.results[1]
-    announce(2, 5, result.cell, None)
-    announce(2, 5, result.cell, result)
+    announce(2, 5, result)
     (line,) = said
     assert line.startswith(f"[2/5] 50 % warp seed 0: Rank-1 {result.rank1:.1f}, mAP {result.mAP:.1f}")
 
