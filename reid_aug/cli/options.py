@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Data = Annotated[Path, typer.Option(help="Market-1501 folder (bounding_box_train, bounding_box_test, query).")]
 TrainingData = Annotated[Path, typer.Option(help="Market-1501 folder; its bounding_box_train is all that is read.")]
 Keypoints = Annotated[
-    Path | None, typer.Option(help="Key-point CSV; by default market-annotation-*.csv in the data folder.")
+    Path | None, typer.Option(help="Key-point CSV; by default market-annotation-train.csv (and -test.csv) of --data.")
 ]
 Fraction = Annotated[float, typer.Option(help="Share of the training images, (0, 1].")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the subset and of everything drawn at random.")]

@@ -21,7 +21,7 @@ DISTRACTOR_PID = 0  # people of none of the identities; negatives in the gallery
 
 _SUFFIXES = {".jpg", ".jpeg", ".png"}
 _NAME = re.compile(
-    r"(?P<pid>-1|\d+)_c(?P<camid>[1-9]\d*)(s\d+)?(_[a-z0-9]+)+"
+    r"(?P<pid>-1|\d+)_c(?P<camid>0*[1-9]\d*)(s\d+)?(_[a-z0-9-]+)+"
     r"(\.(jpe?g|png))+",  # the published query folder has names that end in .jpg.jpg
     re.ASCII | re.IGNORECASE,
 )
@@ -62,8 +62,8 @@ def parse_name(name: str) -> tuple[int, int]:
     match = _NAME.fullmatch(name)
     if match is None:
         raise DataError(
-            f"{name}: not a Market-1501 file name. Rename it like 0002_c1s1_000451_03.jpg "
-            "(identity, camera, sequence, frame, box), or move it out of the folder."
+            f"{name}: not a Market-1501 file name. Rename it like 0002_c1s1_000451_03.jpg or 0002_c1_000451.jpg "
+            "(identity, camera, and what else tells images apart), or move it out of the folder."
         )
     return int(match["pid"]), int(match["camid"])
 
@@ -92,9 +92,9 @@ def load_market1501(
 def load_training_set(
     root: str | Path, keypoints: str | Path | Sequence[str | Path] | None = None, skip_bad: bool = False
 ) -> Samples:
-    """``bounding_box_train`` alone, as :func:`load_market1501` has it; no other folder is read or needed.
+    """``bounding_box_train`` alone, as :func:`load_market1501` has it; no other folder is needed.
 
-    ``keypoints`` None takes the first of :data:`KEYPOINT_FILES`.
+    ``keypoints`` None takes the first of :data:`KEYPOINT_FILES`; a file that is named may have rows of other folders.
 
     Raises:
         DataError: as :func:`load_market1501`.
@@ -172,14 +172,17 @@ def read_poses(
     None takes those of ``default`` that ``root`` has.
 
     Raises:
-        DataError: a file is missing or not in its form, or has a row for an image in none of the folders.
+        DataError: a file is missing or not in its form, or has a row for an image in none of the folders (for which a
+            file that is named is only checked where all folders are there).
     """
+    folders = [root / folder for folder in FOLDERS.values()]
+    there = [folder for folder in folders if folder.is_dir()]
+    checked = there if keypoints is None or there == folders else None
     if keypoints is None:
         keypoints = [name for name in default if (root / name).is_file()]
     elif isinstance(keypoints, (str, Path)):
         keypoints = [keypoints]
-    folders = [folder for name in FOLDERS.values() if (folder := root / name).is_dir()]
     poses: dict[str, Pose] = {}
     for csv in keypoints:
-        poses |= read_keypoints(root / csv, folder=folders)
+        poses |= read_keypoints(root / csv, folder=checked)
     return poses

@@ -51,9 +51,10 @@ class RunFolder:
             "training images": _digest(_names(train)),
             "generated images": _digest([*_names(synthetic or ()), *_pixels(synthetic_images)]),
             "schedule": _digest(repr(schedule(iteration)) for iteration in range(config.training.iterations)),
-            "processes": processes,
             **config.model_dump(mode="json", exclude={"training": CHANGEABLE}),
         }
+        if not self.finished:  # what they trained, fewer may load
+            identity["processes"] = processes
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if (self.folder / RUN_NAME).is_file():
@@ -114,7 +115,8 @@ def _pixels(images: ImageSource | None) -> Iterable[str]:
     """Digests of generated images: their names say whose they are, and nothing of what drew them."""
     total = 0 if images is None else len(images)
     for start in range(0, total, _HASHED):
-        yield hashlib.sha256(images.batch(range(start, min(start + _HASHED, total))).numpy()).hexdigest()
+        pixels = images.batch(range(start, min(start + _HASHED, total)))
+        yield hashlib.sha256(pixels.cpu().contiguous().numpy()).hexdigest()
 
 
 def _digest(lines: Iterable[str]) -> str:

@@ -31,7 +31,7 @@ class TrainingBatch:
         images: float32 [B, 3, H, W], normalised.
         labels: [B] int64.
         synthetic: [B] bool.
-        real: [R] int64, positions of the real images; counted on the CPU, so that nothing waits for the device.
+        real: [R] int64, positions of the real images; a mask would wait for the network to count them.
     """
 
     images: Tensor
@@ -87,11 +87,7 @@ class Learner:
             with self._accelerator.accumulate(*self._modules()):
                 losses = self._losses(batch, mix)
                 self._accelerator.backward(losses["loss"])
-                scale = self._loss_scale()
-                self._optimiser.step()
-                self._optimiser.zero_grad()
-                if self._centers is not None and self._accelerator.sync_gradients:
-                    self._step_centers(scale)
+                self._step()
             history.append(torch.stack(list(losses.values())).detach())
         if self._average is not None:
             self._average.update_parameters(self._accelerator.unwrap_model(self._model))
@@ -159,16 +155,25 @@ class Learner:
             total = total + settings.center_weight * losses["center"]
         return {"loss": total, **losses}
 
-    def _loss_scale(self) -> float:
-        """What float16 training multiplies the loss with, so that its gradients do not vanish."""
-        return 1.0 if self._accelerator.scaler is None else self._accelerator.scaler.get_scale()
-
-    def _step_centers(self, scale: float) -> None:
-        """``scale`` is the loss's of this step; where it overflowed, and fell, the centers wait as the network does."""
+    def _step(self) -> None:
+        """Step network and centers, once the gradients of an iteration are together."""
+        if self._centers is None or not self._accelerator.sync_gradients:
+            self._optimiser.step()
+            self._optimiser.zero_grad()
+            return
+        scale = self._loss_scale()
+        self._optimiser.step()
+        self._optimiser.zero_grad()
+        # Where gradients overflowed, the scale fell and the centers wait as the network does. (`step_was_skipped` does
+        # not say so of a fused optimiser, which looks at the overflow itself.)
         if self._loss_scale() >= scale:
             self._accelerator.unwrap_model(self._centers).undo_weight(self.config.loss.center_weight * scale)
             self._center_optimiser.step()
         self._center_optimiser.zero_grad()
+
+    def _loss_scale(self) -> float:
+        """What float16 training multiplies the loss with, so that its gradients do not vanish."""
+        return 1.0 if self._accelerator.scaler is None else self._accelerator.scaler.get_scale()
 
     def _modules(self) -> list:
         return [self._model] if self._centers is None else [self._model, self._centers]

@@ -49,6 +49,18 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     return {name.removeprefix("module."): value for name, value in weights.items()}
 
 
+def weights_name(path: str | Path) -> str:
+    """What start weights are called in results, wherever they lie: the file, with its folder where all have one name.
+
+    >>> weights_name("/data/zoo/osnet_x0_25_msmt17.pth")
+    'osnet_x0_25_msmt17.pth'
+    >>> weights_name("runs/msmt17/model.safetensors")  # as training here names it; torchreid's are model.pth.tar-60
+    'msmt17/model.safetensors'
+    """
+    path = Path(path)
+    return f"{path.absolute().parent.name}/{path.name}" if path.name.startswith("model.") else path.name
+
+
 def load_backbone_weights(backbone: nn.Module, path: str | Path, name: str) -> None:
     """Load a local file into ``backbone``; only a classifier may be in the file and not in the network.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from reid_aug.generators.pipeline import load_generator
 from reid_aug.generators.run_folder import check_settings, is_trained
 from reid_aug.records import Samples
 from reid_aug.reid.model import WEIGHTS_NAME, ReidModel, load_model
+from reid_aug.reid.weights import weights_name
 from reid_aug.study.evaluate_reid import Evaluation
 from reid_aug.study.recipe import (
     Progress,
@@ -47,14 +48,14 @@ class Study:
         market: the data set.
         out: folder of the study; every stage has its own folder in it and resumes there.
         progress: called by every stage.
-        seconds: time spent by stage, summed over the cells run so far.
+        spent: called with a stage and its seconds, after each stage of a cell.
     """
 
     config: StudyConfig
     market: Market1501
     out: Path
     progress: Progress = silent
-    seconds: dict[str, float] = field(default_factory=dict)
+    spent: Callable[[str, float], None] = lambda stage, seconds: None
 
     @cached_property
     def evaluation(self) -> Evaluation:
@@ -73,7 +74,7 @@ class Study:
             seed=seed,
             iterations=reid.training.iterations,
             backbone=reid.model.backbone,
-            start=Path(reid.model.weights).name if reid.model.weights else "scratch",
+            start=weights_name(reid.model.weights) if reid.model.weights else "scratch",
             image_size=reid.model.image_size,
         )
 
@@ -94,10 +95,10 @@ class Study:
         return self.folder("generated", f"{settings.generator or settings.images}-{digest}", fraction, seed)
 
     def timed(self, stage: str, call: Callable[[], Any]) -> Any:
-        """The value of ``call``; its time is added to the stage's."""
+        """The value of ``call``, whose time is the stage's."""
         start = time.monotonic()
         value = call()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - start
+        self.spent(stage, time.monotonic() - start)
         return value
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from reid_aug.deadline import Deadline
 from reid_aug.errors import ConfigError, DataError, OutputError
 from reid_aug.files import write_json
 from reid_aug.generators.run_folder import fixed_settings, is_trained
+from reid_aug.reid.weights import weights_name
 from reid_aug.study.cell import Study, finished_set, generated_set, run_cell, trained_generator
 from reid_aug.study.recipe import Progress, silent
 from reid_aug.study.results import Result, Results
@@ -68,9 +70,7 @@ def run_sweep(
     first = len(cells) - len(missing) + 1
     for done, result in enumerate(run(study, missing, Deadline(minutes)), start=first):
         results.append(result)
-        _note_seconds(study)
         announce(done, len(cells), result)
-    _note_seconds(study)  # of a generator's training that did not come to its cell
     return results
 
 
@@ -92,8 +92,6 @@ def train_generators(
     for arm, fraction, seed in _cells(config):
         if deadline.passed or not can_draw(study, arm, fraction, seed, deadline):
             break
-        _note_seconds(study)
-    _note_seconds(study)
     return sorted(folder for folder in (study.out / "generators").glob("*") if is_trained(folder))
 
 
@@ -117,8 +115,6 @@ def generate_sets(
             break
         subset = take_fraction(market.train, fraction, seed)
         stores.append(generated_set(study, arm, subset, fraction, seed, deadline.minutes_left))
-        _note_seconds(study)
-    _note_seconds(study)
     return stores
 
 
@@ -137,7 +133,7 @@ def _open(config: StudyConfig, market: Market1501, out: str | Path, progress: Pr
     """The study in its folder, after a check that the folder and the data set are its own."""
     out = Path(out)
     _claim(out, config, market)
-    return Study(config, market, out, progress)
+    return Study(config, market, out, progress, partial(_add_seconds, out / "stages.json"))
 
 
 def _cells(config: StudyConfig) -> list[CellKey]:
@@ -181,14 +177,10 @@ def check_data(folder: Path, market: Market1501) -> None:
         )
 
 
-def _note_seconds(study: Study) -> None:
-    """Move the time spent by stage from the study's memory to its folder."""
-    path = study.out / "stages.json"
+def _add_seconds(path: Path, stage: str, seconds: float) -> None:
+    """Add to what ``stages.json`` has of the stage."""
     total = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    for stage, spent in study.seconds.items():
-        total[stage] = total.get(stage, 0.0) + spent
-    write_json(path, total)
-    study.seconds.clear()
+    write_json(path, {**total, stage: total.get(stage, 0.0) + seconds})
 
 
 def _claim(out: Path, config: StudyConfig, market: Market1501) -> None:
@@ -229,10 +221,10 @@ def _joined(there: StudyConfig, asked: StudyConfig, out: Path) -> StudyConfig:
 
 
 def _recipe(config: ReidConfig) -> dict[str, Any]:
-    """What every cell shares. The weights it starts from go by the name of their file, as in the results."""
+    """What every cell shares. The weights it starts from go by their name, as in the results."""
     recipe = config.model_dump()
     weights = recipe["model"]["weights"]
-    recipe["model"]["weights"] = weights and Path(weights).name
+    recipe["model"]["weights"] = weights and weights_name(weights)
     return recipe
 
 

@@ -26,6 +26,7 @@ from reid_aug.errors import DataError
         ("0005_c2_f0046985.jpg", (5, 2)),  # DukeMTMC-reID
         ("0005_c2_f0046985_g0000.jpg", (5, 2)),
         ("0767_c1_4.png", (767, 1)),  # CUHK03-NP
+        ("0005_c012_frame-12.jpg", (5, 12)),
     ],
 )
 def test_names_parse(name, expected):
@@ -109,6 +110,8 @@ def test_the_training_set_alone_needs_no_other_folder(market_root):
     train = load_training_set(market_root)
     assert list(train) == list(whole)
     assert set(train.poses) == set(NAMES["bounding_box_train"])
+    (market_root / "mine.csv").write_text("\n".join([HEADER, row(NAMES["query"][0]), row(train[0].name)]))
+    assert set(load_training_set(market_root, "mine.csv").poses) >= {train[0].name}
     name = NAMES["bounding_box_train"][0]
     (market_root / "bounding_box_train" / name).write_bytes(b"")
     with pytest.warns(UserWarning, match=name):

@@ -12,6 +12,7 @@ from torch import nn
 from reid_aug.config import ReidConfig, ReidModelConfig, build_config
 from reid_aug.errors import CheckpointError, ConfigError
 from reid_aug.reid.model import build_model, load_model, save_model
+from reid_aug.reid.weights import weights_name
 from reid_aug.torchreid_library import import_torchreid
 
 SMALL = {"backbone": "test_resnet", "image_size": (32, 16)}
@@ -137,6 +138,15 @@ def test_a_checkpoint_of_torchreids_engines_is_a_start(tmp_path):
     torch.save(state, tmp_path / "model.pth.tar-60")
     loaded = _model(weights=str(tmp_path / "model.pth.tar-60")).backbone.state_dict()
     assert all(torch.equal(value, state["state_dict"][name]) for name, value in loaded.items())
+
+
+def test_start_weights_are_called_by_what_tells_them_apart(tmp_path, monkeypatch):
+    assert weights_name("/data/zoo/osnet_x0_25_msmt17.pth") == weights_name("osnet_x0_25_msmt17.pth")
+    assert weights_name("runs/duke/model.safetensors") == "duke/model.safetensors"
+    assert weights_name("log/model/model.pth.tar-60") == "model/model.pth.tar-60"
+    (tmp_path / "msmt17").mkdir()
+    monkeypatch.chdir(tmp_path / "msmt17")
+    assert weights_name("model.safetensors") == "msmt17/model.safetensors"
 
 
 def test_a_safetensors_file_is_loaded(tmp_path):
