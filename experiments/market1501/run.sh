@@ -5,17 +5,19 @@
 #   run.sh generate  [--minutes 25]     draw the cells' images
 #   run.sh cells     [--minutes 120]    filter, train re-ID, evaluate; cells in results.jsonl are not run again
 #   run.sh quality NAME                 score a generator, warp or copies on 400 of the published test pairs, drawn once
-#   run.sh report                       table, plots and configuration into the tier's folder here
+#   run.sh report                       table, plots and configuration into the folder RECORD here
 #   run.sh pack NAME DIR                a generator in half precision, in parts of 15 MB
 #   run.sh unpack DIR                   put it back, to be used in its place
 #
 # DATA     Market-1501 folder with its key points          RUNS  folder of the runs (images stay there)
 # TIER     cpu (by default) or gpu: configs/study/market1501_TIER.yaml
 # WEIGHTS  re-ID weights of another data set, osnet_x0_25_msmt17.pth
+# RECORD   folder here for what is kept of the runs, cpu or gpu as the tier by default
 # Further arguments go to reid-aug, such as --set 'seeds=[0]'.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 : "${DATA:=data/market}" "${RUNS:=runs/market1501}" "${TIER:=cpu}" "${WEIGHTS:=osnet_x0_25_msmt17.pth}"
+record=$here/${RECORD:-$TIER}
 stage=${1:?"give a stage: generator, generate, cells, quality, report, pack or unpack"}
 shift
 
@@ -34,15 +36,15 @@ case $stage in
     { head -n 1 "$pairs"; tail -n +2 "$pairs" | shuf -n 400 --random-source=<(yes); } > "$RUNS/pairs-400.csv"
     generator=$1
     [ -d "$RUNS/generators/$1" ] && generator=$RUNS/generators/$1
-    mkdir -p "$here/$TIER"
+    mkdir -p "$record"
     python3 -m reid_aug evaluate generator "$generator" --data "$DATA" --pairs "$RUNS/pairs-400.csv" \
-      --out "$here/$TIER/generators.jsonl" "${@:2}"
+      --out "$record/generators.jsonl" "${@:2}"
     ;;
   report)
     python3 -m reid_aug report "$RUNS" --data "$DATA" "$@"
-    mkdir -p "$here/$TIER"
-    cp "$RUNS"/{results.jsonl,results.md,stages.json} "$RUNS"/curves-*.png "$here/$TIER/"
-    sed -E "s|( weights: ).*/|\1|" "$RUNS/study.yaml" > "$here/$TIER/study.yaml"  # the file, not where it lay here
+    mkdir -p "$record"
+    cp "$RUNS"/{results.jsonl,results.md,stages.json} "$RUNS"/curves-*.png "$record/"
+    sed -E "s|( weights: ).*/|\1|" "$RUNS/study.yaml" > "$record/study.yaml"  # the file, not where it lay here
     ;;
   pack)
     if [ -e "$RUNS/generators/$1/checkpoint.pt" ]; then
