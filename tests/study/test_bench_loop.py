@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import count
+from types import SimpleNamespace
 
 import tiny_configs
 
@@ -16,7 +17,7 @@ from reid_aug.study.bench_loop import bench_loop
 def test_the_share_is_of_the_two_speeds(toy_market, monkeypatch):
     """By a clock that goes on by a second at every look."""
     clock = count()
-    monkeypatch.setattr(module.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     subset = take_fraction(toy_market.train, 0.5, seed=0)
     config = build_config(GeneratorConfig, tiny_configs.GENERATOR)
     facts = bench_loop(subset, Images(subset, tiny_configs.SIZE), make_pairs(subset), config)
