@@ -52,7 +52,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 def weights_name(path: str | Path) -> str:
     """What start weights are called in results, wherever they lie: the file, with its folder where all have one name.
 
-    >>> weights_name("/data/zoo/osnet_x0_25_msmt17.pth")
+    >>> weights_name("zoo/osnet_x0_25_msmt17.pth")
     'osnet_x0_25_msmt17.pth'
     >>> weights_name("runs/msmt17/model.safetensors")  # as training here names it; torchreid's are model.pth.tar-60
     'msmt17/model.safetensors'

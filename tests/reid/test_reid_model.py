@@ -141,7 +141,7 @@ def test_a_checkpoint_of_torchreids_engines_is_a_start(tmp_path):
 
 
 def test_start_weights_are_called_by_what_tells_them_apart(tmp_path, monkeypatch):
-    assert weights_name("/data/zoo/osnet_x0_25_msmt17.pth") == weights_name("osnet_x0_25_msmt17.pth")
+    assert weights_name("zoo/osnet_x0_25_msmt17.pth") == weights_name("osnet_x0_25_msmt17.pth")
     assert weights_name("runs/duke/model.safetensors") == "duke/model.safetensors"
     assert weights_name("log/model/model.pth.tar-60") == "model/model.pth.tar-60"
     (tmp_path / "msmt17").mkdir()
