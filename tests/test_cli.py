@@ -386,6 +386,12 @@ def test_pose_extract_without_rtmlib_and_over_a_file(call, toy_root, tmp_path, m
     assert_refused(call(*elsewhere), f"the folder {tmp_path / 'none'} does not exist")
 
 
+def test_ray_runs_whole_cells(call, files, toy_root, tmp_path):
+    sweep = ("sweep", files["study"], "--data", toy_root, "--out", tmp_path / "out")
+    assert_refused(call(*sweep, "--ray", "--until", "images"), "--ray: runs whole cells", "Leave it out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_negative_seed_is_a_wrong_option(call, toy_root, tmp_path):
     for command in (
         ("data", "holdout", toy_root, tmp_path / "out"),

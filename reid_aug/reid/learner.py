@@ -157,15 +157,18 @@ class Learner:
 
     def _step(self) -> None:
         """Step network and centers, once the gradients of an iteration are together."""
-        if self._centers is None or not self._accelerator.sync_gradients:
-            self._optimiser.step()
-            self._optimiser.zero_grad()
-            return
-        scale = self._loss_scale()
+        with_centers = self._centers is not None and self._accelerator.sync_gradients
+        scale = self._loss_scale() if with_centers else 1.0  # asked before the step, which may change it
         self._optimiser.step()
         self._optimiser.zero_grad()
-        # Where gradients overflowed, the scale fell and the centers wait as the network does. (`step_was_skipped` does
-        # not say so of a fused optimiser, which looks at the overflow itself.)
+        if with_centers:
+            self._step_centers(scale)
+
+    def _step_centers(self, scale: float) -> None:
+        """Where gradients overflowed, the loss's ``scale`` fell and the centers wait as the network does.
+
+        (``step_was_skipped`` does not say so of a fused optimiser, which looks at the overflow itself.)
+        """
         if self._loss_scale() >= scale:
             self._accelerator.unwrap_model(self._centers).undo_weight(self.config.loss.center_weight * scale)
             self._center_optimiser.step()
