@@ -33,6 +33,7 @@ class Poses(str, Enum):
     random = "random"
     diverse = "diverse"
     other_view = "other_view"
+    other_camera = "other_camera"
 
 
 @app.command("train-autoencoder")

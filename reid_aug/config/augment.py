@@ -20,7 +20,7 @@ class AugmentConfig(Config):
     """How a subset is augmented."""
 
     per_identity: PositiveInt = 8
-    poses: Literal["random", "diverse", "other_view"] = "random"
+    poses: Literal["random", "diverse", "other_view", "other_camera"] = "random"
     source_identity: Literal["same", "other"] = "same"  # "other" is the wrong-identity control
     batch_size: PositiveInt = 64
     image_format: Literal["jpg", "png"] = "jpg"  # plain Market-1501 readers look for *.jpg

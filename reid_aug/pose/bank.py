@@ -12,7 +12,7 @@ from reid_aug.pose.skeleton import HIPS, JOINTS, LEFT_SHOULDER, NOSE, RIGHT_SHOU
 from reid_aug.records import Pose, Sample, Samples
 
 VIEWS = ("front", "side", "back")
-STRATEGIES = ("random", "diverse", "other_view")
+STRATEGIES = ("random", "diverse", "other_view", "other_camera")
 CLUSTERS = 32  # of poses, for "diverse"
 
 # Shoulder width over trunk length from which a person counts as turned to or from the camera. On Market-1501 the nose
@@ -54,6 +54,7 @@ class PoseBank:
         self.names = tuple(sample.name for sample in usable)
         self._index = {name: index for index, name in enumerate(self.names)}
         self._pids = np.array([sample.pid for sample in usable])
+        self._camids = np.array([sample.camid for sample in usable])
         self._poses = [samples.poses[name] for name in self.names]
 
     def __len__(self) -> int:
@@ -70,6 +71,8 @@ class PoseBank:
           then a pose uniformly from the cluster.
         - ``other_view``: uniformly among the views (front, side, back) in which the identity has no image, or, if it
           has all, among those that differ from the source's; then a pose uniformly from the view.
+        - ``other_camera``: the same with cameras, by the images that the poses come from. For a generator that is told
+          the camera (``model.cameras``): it shows the identity as a camera would that has not seen it.
 
         No pose comes twice while its pool has another; the source's own is left out unless it is the bank's only one.
 
@@ -94,8 +97,8 @@ class PoseBank:
 
         taken = [self._index[name] for name in drawn]
         for _ in range(count):
-            if strategy == "other_view":
-                weight = _other_views(own, labels[itself], available)
+            if strategy in ("other_view", "other_camera"):
+                weight = _others(own, labels[itself], available)
             else:  # one group of all for "random"
                 weight = available / (1.0 + own + np.bincount(labels[taken], minlength=len(pools)))
             pool = pools[rng.choice(len(pools), p=weight / weight.sum())]
@@ -112,6 +115,8 @@ class PoseBank:
             return self._clusters
         if strategy == "other_view":
             return self._views
+        if strategy == "other_camera":
+            return self._cameras
         raise ConfigError(f"poses: unknown strategy {strategy!r}. Use one of: {', '.join(STRATEGIES)}.")
 
     @cached_property
@@ -121,6 +126,10 @@ class PoseBank:
     @cached_property
     def _views(self) -> tuple[np.ndarray, list[np.ndarray]]:
         return _pooled(np.array([VIEWS.index(view_of(pose)) for pose in self._poses]), len(VIEWS))
+
+    @cached_property
+    def _cameras(self) -> tuple[np.ndarray, list[np.ndarray]]:
+        return _pooled(self._camids - 1, int(self._camids.max()))
 
     @cached_property
     def _clusters(self) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -138,8 +147,8 @@ def _pooled(labels: np.ndarray, groups: int) -> tuple[np.ndarray, list[np.ndarra
     return labels, [np.flatnonzero(labels == group) for group in range(groups)]
 
 
-def _other_views(own: np.ndarray, seen: np.ndarray, available: np.ndarray) -> np.ndarray:
-    """[V] 1 for the views to choose from: those the identity lacks, else those not ``seen``, else all available."""
+def _others(own: np.ndarray, seen: np.ndarray, available: np.ndarray) -> np.ndarray:
+    """[G] 1 for the groups to choose from: those the identity lacks, else those not ``seen``, else all available."""
     for wanted in (own == 0, ~np.isin(np.arange(len(own)), seen)):
         if (wanted & available).any():
             return (wanted & available).astype(float)

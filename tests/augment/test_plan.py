@@ -50,7 +50,7 @@ def test_all_sources_of_an_identity_are_used():
     assert {image.source for image in plan} == {sample.name for sample in samples}
 
 
-@pytest.mark.parametrize("poses", ["random", "diverse", "other_view"])
+@pytest.mark.parametrize("poses", ["random", "diverse", "other_view", "other_camera"])
 def test_a_larger_plan_extends_the_smaller_one(poses):
     small = make_plan(people(), AugmentConfig(per_identity=3, poses=poses))
     large = make_plan(people(), AugmentConfig(per_identity=9, poses=poses))
@@ -63,7 +63,7 @@ def test_an_identity_is_given_no_pose_twice_while_there_is_another():
         assert len({image.target_pose for image in of(plan, pid)}) == 9
 
 
-@pytest.mark.parametrize("poses", ["random", "diverse", "other_view"])
+@pytest.mark.parametrize("poses", ["random", "diverse", "other_view", "other_camera"])
 def test_an_identitys_sources_and_seeds_do_not_depend_on_the_others(poses):
     samples, config = people(), AugmentConfig(per_identity=6, poses=poses)
     whole = of(make_plan(samples, config), 7)

@@ -28,8 +28,8 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def sample(pid: int, number: int) -> Sample:
-    return Sample(Path(f"{pid:04d}_c1s1_{number:06d}_01.jpg"), pid, 1)
+def sample(pid: int, number: int, camid: int = 1) -> Sample:
+    return Sample(Path(f"{pid:04d}_c{camid}s1_{number:06d}_01.jpg"), pid, camid)
 
 
 @pytest.fixture
@@ -120,6 +120,21 @@ def test_other_view_differs_from_the_source_where_nothing_is_lacking(samples):
 def test_other_view_takes_what_there_is(samples):
     front = samples.where(lambda each: each.pid == 1)
     assert len(PoseBank(front).draw("other_view", front[0], 5, rng())) == 5
+
+
+def test_other_camera_draws_from_those_that_have_not_seen_the_identity(standing):
+    """Cameras 2 and 5 saw identity 1; identity 2 was seen by 2, 5 and 6, identity 3 by all there are."""
+    seen = {1: (2, 2, 5), 2: (2, 5, 6), 3: (2, 5, 6, 6)}
+    listed = [sample(pid, number, camid) for pid, camids in seen.items() for number, camid in enumerate(camids)]
+    bank = PoseBank(Samples(listed, {each.name: standing for each in listed}))
+    camid = {each.name: each.camid for each in listed}
+
+    def cameras(source: Sample) -> set[int]:
+        return {camid[name] for name in bank.draw("other_camera", source, 30, rng())}
+
+    assert cameras(listed[0]) == {6}
+    assert cameras(listed[6]) == {5, 6}  # all have seen identity 3: any but the source's own, 2
+    assert cameras(sample(7, 0, 5)) == {2, 5, 6}  # none has seen who is not in the bank
 
 
 def test_diverse_prefers_the_shapes_an_identity_lacks(standing):
