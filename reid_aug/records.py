@@ -40,12 +40,15 @@ class Pose:
         visible: [K] bool.
         image_size: (height, width) of the image the pixels count in.
         part_file: where the image's part map is, if it has one (see ``pose.parts``); only what asks for it reads it.
+        camid: camera that saw the person, from 1; None where it is not known. Only a generator that is told cameras
+            (``model.cameras``) looks at it: it draws the person as that camera would.
     """
 
     xy: np.ndarray
     visible: np.ndarray
     image_size: tuple[int, int]
     part_file: Path | None = None
+    camid: int | None = None
 
 
 class Samples(Sequence[Sample]):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -142,7 +142,7 @@ def _borrow_hidden_limbs(poses: PoseBatch) -> PoseBatch:
         borrow = ~poses.visible[:, limb].all(1) & poses.visible[:, other].all(1)
         xy[:, limb] = torch.where(borrow[:, None, None], poses.xy[:, other], poses.xy[:, limb])
         visible[:, limb] |= borrow[:, None]
-    return PoseBatch(xy, visible, poses.image_size)
+    return replace(poses, xy=xy, visible=visible)
 
 
 def _as_tensor(source: Tensor | Sequence[Image.Image]) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from reid_aug.config.base import Config, ImageSize
 
@@ -20,6 +20,7 @@ class GeneratorModelConfig(Config):
     codec_weights: str | None = None  # of the vae: a local diffusers folder, or a name on the hub
     learned_variance: Literal[False] = False  # PIDM alone may learn it
     warp_prior: bool = False  # give the denoiser the part-wise warp of the source
+    cameras: NonNegativeInt = 0  # of the data set: tell the denoiser which one is to see the target; 0: do not
     precondition: bool = False  # by the variance of the data, channel by channel
 
     @model_validator(mode="after")

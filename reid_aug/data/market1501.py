@@ -73,8 +73,9 @@ def load_market1501(
 ) -> Market1501:
     """Load a data set in Market-1501's folders.
 
-    Poses name the part map that their image may have, ``parts/bounding_box_train/<image's stem>.png``; see
-    :mod:`reid_aug.pose.parts`. Nothing reads it but a generator that asks for it.
+    Poses have the camera of their image, and name the part map that it may have,
+    ``parts/bounding_box_train/<image's stem>.png``; see :mod:`reid_aug.pose.parts`. Nothing reads either but a
+    generator that asks for it.
 
     Args:
         root: the folder with ``bounding_box_train``, ``bounding_box_test`` and ``query``.
@@ -155,9 +156,11 @@ def _samples(root: Path, split: str, samples: list[Sample], poses: Mapping[str, 
         raise DataError(f"{root / FOLDERS[split]}: holds only junk (pid -1) or undecodable images. Unpack it again.")
     maps = root / PARTS_FOLDER / FOLDERS[split]
     own = {
-        name: replace(poses[name], part_file=maps / f"{PurePath(name).stem}.png")
-        for name in (sample.name for sample in kept)
-        if name in poses
+        sample.name: replace(
+            poses[sample.name], part_file=maps / f"{PurePath(sample.name).stem}.png", camid=sample.camid
+        )
+        for sample in kept
+        if sample.name in poses
     }
     return Samples(kept, own)
 

@@ -88,7 +88,7 @@ def draw_people(people: Sequence[Person], shots: Sequence[Shot]) -> Drawing:
     pixels = (points[..., :2] - origin[:, None]) * scale[:, None] - 0.5  # pixel k is centred on k
     limits = torch.tensor(IMAGE_SIZE[::-1])
     visible = shown & ((pixels >= 0) & (pixels <= limits - 1)).all(-1)
-    poses = PoseBatch(pixels * visible[..., None], visible, IMAGE_SIZE)
+    poses = PoseBatch(pixels * visible[..., None], visible, IMAGE_SIZE, camids=shot.camera + 1)
     return Drawing((image * 255).round().to(torch.uint8), poses, _parts(hit, made))
 
 

@@ -140,10 +140,12 @@ class PairBatches:
         sources, targets = source.shape[1], target.shape[1]
         rows, flips = source.flatten(), flip.repeat(sources)
         wanted, wanted_flips = target.flatten(), flip.repeat(targets)
+        # A camera is forgotten as often as a condition is dropped, so that one that is not known can be asked for.
+        forgotten, wanted_forgotten = (rng.random(len(of)) < config.drop for of in (rows, wanted))
         condition = Condition(
             source=self.encoded.pixels(rows, flips).unflatten(0, (count, sources)),
-            source_pose=self._poses(rows, flips),
-            target_pose=self._poses(wanted, wanted_flips),
+            source_pose=self._poses(rows, flips, forgotten),
+            target_pose=self._poses(wanted, wanted_flips, wanted_forgotten),
             latents=self.encoded.latents(rows, flips).unflatten(0, (count, sources)),
         )
         seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
@@ -161,9 +163,10 @@ class PairBatches:
         """The file names of rows [B, N], person by person."""
         return [tuple(self.names[row] for row in person) for person in rows]
 
-    def _poses(self, rows: np.ndarray, flip: np.ndarray) -> PoseBatch:
-        """The poses of ``rows``, mirrored where ``flip`` is true."""
-        return self.poses.at(rows).mirrored_where(torch.from_numpy(flip)).to(self.device)
+    def _poses(self, rows: np.ndarray, flip: np.ndarray, forgotten: np.ndarray) -> PoseBatch:
+        """The poses of ``rows``, mirrored where ``flip`` is true, without their camera where ``forgotten`` is."""
+        poses = self.poses.at(rows).mirrored_where(torch.from_numpy(flip))
+        return poses.unseen_where(torch.from_numpy(forgotten)).to(self.device)
 
     def _views(self, chosen: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """The rows of sources [B, S] and of targets [B, T] for pairs [B, 2]."""

@@ -26,7 +26,7 @@ from reid_aug.generators.encoders import PyramidEncoder
 from reid_aug.generators.precondition import Precondition
 from reid_aug.generators.stable_diffusion import open_unet, unet_shape
 from reid_aug.generators.unet import all_kept
-from reid_aug.pose.render import heatmaps, limb_image
+from reid_aug.pose.render import camera_planes, heatmaps, limb_image
 from reid_aug.pose.skeleton import JOINTS
 
 SCALES = 3  # f_1 to f_3 bias the queries of the three finest up-sampling blocks with cross-attention
@@ -94,6 +94,7 @@ class CfldDenoiser(ModelMixin, ConfigMixin):
         appearance_layers: K.
         heatmap_sigma: of a key point's Gaussian, pixels of the image.
         warp_prior: whether the part-wise warp of the source is given.
+        cameras: how many are told apart; the target's is given to the pose adapter.
         latent_std, noise: to precondition by, as in the other systems.
     """
 
@@ -112,6 +113,7 @@ class CfldDenoiser(ModelMixin, ConfigMixin):
         appearance_layers: int = 4,
         heatmap_sigma: float = 3.0,
         warp_prior: bool = False,
+        cameras: int = 0,
         latent_std: Sequence[float] | None = None,
         noise: dict[str, Any] | None = None,
     ):
@@ -130,7 +132,7 @@ class CfldDenoiser(ModelMixin, ConfigMixin):
             for source, level in zip(self.encoder.channels, self.levels)
         )
         shape = {"channels": list(widths), "downscale_factor": factor}
-        self.pose_adapter = T2IAdapter(in_channels=3 + len(JOINTS), **shape)
+        self.pose_adapter = T2IAdapter(in_channels=3 + len(JOINTS) + cameras, **shape)
         self.warp_adapter = T2IAdapter(in_channels=3 + 1, **shape) if warp_prior else None
 
     @classmethod
@@ -152,7 +154,7 @@ class CfldDenoiser(ModelMixin, ConfigMixin):
         own = config.model_dump(
             include={
                 "encoder_size", "encoder_arguments", "queries", "decoder_blocks", "decoder_heads", "appearance_layers",
-                "heatmap_sigma", "warp_prior",
+                "heatmap_sigma", "warp_prior", "cameras",
             }
         )  # fmt: skip
         if config.precondition:
@@ -182,7 +184,8 @@ class CfldDenoiser(ModelMixin, ConfigMixin):
             cells = tuple(-(-side // 2**level) for side in grid)  # down-sampling rounds up
             tensors[f"bias_{scale}"] = encoder(features[scale], cells).unflatten(0, sources).mean(1)
         poses = condition.target_pose
-        pose = torch.cat([limb_image(poses, size), heatmaps(poses, size, self.config.heatmap_sigma)], 1)
+        maps = limb_image(poses, size), heatmaps(poses, size, self.config.heatmap_sigma)
+        pose = torch.cat([*maps, camera_planes(poses, size, self.config.cameras)], 1)
         residuals = self.pose_adapter(pose.to(condition.source.dtype))
         tensors |= {f"pose_{level}": residual for level, residual in enumerate(residuals)}
         if self.warp_adapter is not None:

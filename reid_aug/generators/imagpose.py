@@ -3,7 +3,8 @@
 Four images of a person share a canvas: the given sources first, then the images to be made. Where a call has fewer than
 four, its sources are repeated (T2 of the paper's Fig. 7, the better of its two ways). Choices of this package: a given
 slot holds its clean latents in place of noise, so the noisy images alone are diffused; a dropped source leaves its
-slots empty and a learned token in place of its tokens; ``warp_prior`` and ``latent_std`` are as in PIDM.
+slots empty and a learned token in place of its tokens; ``warp_prior``, ``cameras`` (of given slots, too) and
+``latent_std`` are as in PIDM.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from reid_aug.generators.image_tokens import ImageTokens
 from reid_aug.generators.precondition import Precondition
 from reid_aug.generators.stable_diffusion import open_unet, unet_shape
 from reid_aug.generators.unet import all_kept, check_grid
-from reid_aug.pose.batch import table
-from reid_aug.pose.render import limb_image
+from reid_aug.pose.batch import PoseBatch, table
+from reid_aug.pose.render import camera_planes, limb_image
 
 POSE_CHANNELS = (16, 32, 96, 256)  # of ControlNet's condition embedding; each after the first halves the grid
 
@@ -52,6 +53,7 @@ class ImagposeDenoiser(ModelMixin, ConfigMixin):
         patch: int = 4,
         image_encoder: str | None = None,
         warp_prior: bool = False,
+        cameras: int = 0,
         latent_std: Sequence[float] | None = None,
         noise: dict[str, Any] | None = None,
     ):
@@ -61,8 +63,8 @@ class ImagposeDenoiser(ModelMixin, ConfigMixin):
         seen_channels = 2 * latent_channels + 1 + prior_channels  # noisy, masked source, binary mask
         shape = unet_shape(seen_channels, latent_channels, channels, layers_per_level, heads, context_channels)
         self.unet = make_canvas_unet(shape, image_size[0] / image_size[1])
-        # One halving for each factor of 2 between the image and the codec's grid.
-        self.pose_encoder = ControlNetConditioningEmbedding(channels[0], 3, POSE_CHANNELS[: factor.bit_length()])
+        pose_channels = POSE_CHANNELS[: factor.bit_length()]  # a halving for each 2 between image and codec's grid
+        self.pose_encoder = ControlNetConditioningEmbedding(channels[0], 3 + cameras, pose_channels)
         self.tokenizer = nn.Conv2d(latent_channels, context_channels, patch, stride=patch)
         self.image_tokens = None if image_encoder is None else ImageTokens(image_encoder, context_channels)
         self.no_source = nn.Parameter(torch.zeros(context_channels))
@@ -109,7 +111,7 @@ class ImagposeDenoiser(ModelMixin, ConfigMixin):
         latents = condition.encoded_source(codec)
         size = tuple(pixels.shape[-2:])
         given, wanted = (  # [B, S or T, E, h, w]
-            self.pose_encoder((limb_image(poses, size).to(pixels) + 1) / 2).unflatten(0, (people, -1))
+            self.pose_encoder(self._pose_image(poses, size).to(pixels)).unflatten(0, (people, -1))
             for poses in (condition.source_pose, condition.target_pose)
         )
         context = [self.tokenizer(latents).flatten(2).transpose(1, 2)]
@@ -125,6 +127,10 @@ class ImagposeDenoiser(ModelMixin, ConfigMixin):
             coverage = functional.adaptive_avg_pool2d(coverage, latents.shape[-2:])
             tensors["warp"] = torch.cat([codec.encode(image), coverage], 1).unflatten(0, (people, targets))
         return all_kept(tensors)
+
+    def _pose_image(self, poses: PoseBatch, size: tuple[int, int]) -> Tensor:
+        """The limbs and the camera's planes, [B, 3 + cameras, H, W] in [0, 1]."""
+        return torch.cat([(limb_image(poses, size) + 1) / 2, camera_planes(poses, size, self.config.cameras)], 1)
 
     def forward(self, noisy: Tensor, timestep: Tensor, condition: Encoded) -> Tensor:
         """Predict what the objective asks for (noise or v).

@@ -1,10 +1,11 @@
 """PIDM: person image synthesis via a denoising diffusion model (Bhunia et al., CVPR 2023).
 
 The denoiser is a UNet that sees the noisy image concatenated with the target pose and looks up the source's texture
-through texture diffusion blocks. Two choices are this package's: a dropped source skips the blocks (the paper feeds
+through texture diffusion blocks. Choices of this package: a dropped source skips the blocks (the paper feeds
 zeros through them, the same up to a learned constant), and with ``warp_prior`` the input also holds the part-wise
-warp of the source into the target pose with its coverage, dropped together with the source. ``latent_std`` turns on
-preconditioning by the data's variance.
+warp of the source into the target pose with its coverage, dropped together with the source. With ``cameras``, planes
+say which camera is to see the target; they are part of the pose condition. ``latent_std`` turns on preconditioning by
+the data's variance.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class PidmDenoiser(SourceUNet):
         dropout: float = 0.1,
         learned_variance: bool = True,
         warp_prior: bool = False,
+        cameras: int = 0,
         heatmap_sigma: float = 3.0,
         latent_std: Sequence[float] | None = None,
         noise: dict[str, Any] | None = None,
@@ -50,7 +52,7 @@ class PidmDenoiser(SourceUNet):
         out_channels = latent_channels * (2 if learned_variance else 1)
         self.make_layers(
             latent_channels, len(JOINTS), out_channels, channels, texture_levels, layers_per_level, dropout, warp_prior,
-            latent_std, noise, attention,
+            cameras, latent_std, noise, attention,
         )  # fmt: skip
 
     def encode(self, condition: Condition, codec: Codec) -> Encoded:
@@ -59,7 +61,7 @@ class PidmDenoiser(SourceUNet):
         grid = latents.shape[-2:]
         sigma = self.config.heatmap_sigma * grid[0] / condition.target_pose.image_size[0]  # in cells of the grid
         pose = heatmaps(condition.target_pose, grid, sigma).to(latents.dtype)
-        return all_kept({"pose": pose, **self.encode_source(condition, latents, codec)})
+        return all_kept({"pose": pose, **self.encode_shared(condition, latents, codec)})
 
     def forward(self, noisy: Tensor, timestep: Tensor, condition: Encoded) -> Tensor:
         """Predict what the objective asks for (noise or v).

@@ -46,6 +46,7 @@ class PocoldDenoiser(SourceUNet):
         attention_rows: int = 64,
         constraint_weight: float = 1.0,
         warp_prior: bool = False,
+        cameras: int = 0,
         latent_std: Sequence[float] | None = None,
         noise: dict[str, Any] | None = None,
     ):
@@ -56,7 +57,7 @@ class PocoldDenoiser(SourceUNet):
 
         self.make_layers(
             latent_channels, PART_MAPS[part_maps][1], latent_channels, channels, texture_levels, layers_per_level,
-            dropout, warp_prior, latent_std, noise, attention,
+            dropout, warp_prior, cameras, latent_std, noise, attention,
         )  # fmt: skip
 
     @property
@@ -74,7 +75,7 @@ class PocoldDenoiser(SourceUNet):
             {
                 "pose": part_masks(condition.target_pose, grid, kind).to(latents.dtype),
                 "source_parts": source_parts.unflatten(0, condition.source.shape[:2]),
-                **self.encode_source(condition, latents, codec),
+                **self.encode_shared(condition, latents, codec),
             }
         )
 

@@ -12,6 +12,7 @@ from accelerate.utils import broadcast_object_list
 
 from reid_aug.config import GeneratorConfig
 from reid_aug.deadline import Deadline
+from reid_aug.errors import ConfigError
 from reid_aug.generators.autoencoder import make_codec
 from reid_aug.generators.batches import PairBatches
 from reid_aug.generators.learner import Learner
@@ -58,6 +59,7 @@ def train_generator(
     Raises:
         OutputError: ``out`` holds another run, of other settings or other data.
         DataError: no usable pairs.
+        ConfigError: settings that the data do not go with, such as too few ``model.cameras``.
         TrainingError: the loss or a weight is no longer a number; the last good checkpoint is kept.
     """
     loop = config.training
@@ -117,6 +119,7 @@ def assemble(
 ) -> tuple[PosePipeline, PairBatches]:
     """The untrained generator and what it learns from."""
     loop = config.training
+    _check_cameras(samples, config.model.cameras)
     torch.manual_seed(loop.seed)  # of the initial weights
     codec = make_codec(config.model, images.batch(_spread(len(samples), CODEC_IMAGES)))
     denoiser = build_denoiser(config.model, config.noise, codec).to(memory_format=torch.channels_last)
@@ -158,6 +161,15 @@ def _loss_log(
 def _is_over(deadline: Deadline) -> bool:
     """Whether the time is up, by the main process's clock: all processes stop at the same iteration."""
     return deadline.minutes_left is not None and broadcast_object_list([deadline.passed])[0]
+
+
+def _check_cameras(samples: Samples, cameras: int) -> None:
+    last = int(samples.camids.max(initial=0))
+    if cameras and last > cameras:
+        raise ConfigError(
+            f"`model.cameras`: {cameras}, but the training set has images of camera {last}. Set it to {last}, or to 0 "
+            "for a generator that is not told the camera."
+        )
 
 
 def _spread(count: int, most: int) -> list[int]:

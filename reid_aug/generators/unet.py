@@ -21,6 +21,7 @@ from reid_aug.generators.autoencoder import Codec
 from reid_aug.generators.condition import Condition, Encoded
 from reid_aug.generators.encoders import TextureEncoder, norm_groups, residual_block
 from reid_aug.generators.precondition import Precondition
+from reid_aug.pose.render import camera_planes
 
 System = TypeVar("System", bound="SourceUNet")
 Attend = Callable[[int, nn.Module, Tensor], Tensor]
@@ -43,7 +44,7 @@ class TexturedBlock(nn.Module):
 class SourceUNet(ModelMixin, ConfigMixin):
     """A UNet with an encoder of the source image; a system adds its pose condition and its attention.
 
-    A subclass registers its arguments as the configuration, calls :meth:`make_layers`, and puts :meth:`encode_source`
+    A subclass registers its arguments as the configuration, calls :meth:`make_layers`, and puts :meth:`encode_shared`
     and :meth:`run` together to ``encode`` and ``forward``.
     """
 
@@ -66,6 +67,7 @@ class SourceUNet(ModelMixin, ConfigMixin):
         layers_per_level: int,
         dropout: float,
         warp_prior: bool,
+        cameras: int,
         latent_std: Sequence[float] | None,
         noise: Mapping[str, Any] | None,
         attention: Callable[[int], nn.Module],
@@ -81,6 +83,7 @@ class SourceUNet(ModelMixin, ConfigMixin):
             layers_per_level: residual blocks a level on the way down; one more on the way up.
             dropout: in the residual blocks.
             warp_prior: whether the part-wise warp of the source with its coverage is concatenated, too.
+            cameras: how many the denoiser tells apart; the target's is concatenated as planes.
             latent_std: standard deviation of each latent channel, to precondition by; None: no preconditioning.
             noise: the forward process to precondition for, as in :class:`~reid_aug.config.NoiseConfig`.
             attention: makes the attention to the source of a level.
@@ -91,7 +94,7 @@ class SourceUNet(ModelMixin, ConfigMixin):
         self.time_embedding = TimestepEmbedding(channels[0], time_channels)
         self.encoder = TextureEncoder(latent_channels, channels, texture_levels, layers_per_level, dropout)
         prior_channels = latent_channels + 1 if warp_prior else 0
-        self.conv_in = nn.Conv2d(latent_channels + pose_channels + prior_channels, channels[0], 3, padding=1)
+        self.conv_in = nn.Conv2d(latent_channels + pose_channels + cameras + prior_channels, channels[0], 3, padding=1)
 
         def block(level: int, width: int) -> TexturedBlock:
             residual = residual_block(width, channels[level], time_channels, dropout)
@@ -123,8 +126,8 @@ class SourceUNet(ModelMixin, ConfigMixin):
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)
 
-    def encode_source(self, condition: Condition, latents: Tensor, codec: Codec) -> dict[str, Tensor]:
-        """The source as tokens ``texture_0..`` [B, S h w, C_l], fine to coarse, and the ``warp`` where it is used.
+    def encode_shared(self, condition: Condition, latents: Tensor, codec: Codec) -> dict[str, Tensor]:
+        """The source as tokens ``texture_0..`` [B, S h w, C_l], fine to coarse; ``warp`` and ``camera`` where used.
 
         Args:
             condition: B samples of S sources.
@@ -140,12 +143,17 @@ class SourceUNet(ModelMixin, ConfigMixin):
             image, coverage = condition.warped_source()
             coverage = functional.adaptive_avg_pool2d(coverage, latents.shape[-2:])
             tensors["warp"] = torch.cat([codec.encode(image), coverage], 1)
+        if self.config.cameras:
+            planes = camera_planes(condition.target_pose, tuple(latents.shape[-2:]), self.config.cameras)
+            tensors["camera"] = planes.to(latents.dtype)
         return tensors
 
     def run(self, noisy: Tensor, timestep: Tensor, condition: Encoded, attend: Attend) -> Tensor:
         """The prediction [B, out_channels, h, w] for noisy latents; ``condition`` holds the pose map as ``pose``."""
         seen = noisy if self.precondition is None else self.precondition.inputs(noisy, timestep)
         inputs = [seen, condition.tensors["pose"] * condition.keep_pose[:, None, None, None]]
+        if self.config.cameras:
+            inputs.append(condition.tensors["camera"] * condition.keep_pose[:, None, None, None])
         if self.config.warp_prior:
             inputs.append(condition.tensors["warp"] * condition.keep_source[:, None, None, None])
         time = self.time_embedding(self.time_features(timestep).to(noisy.dtype))

@@ -22,6 +22,7 @@ class PoseBatch:
         xy: [B, K, 2] float32, x then y, pixels of ``image_size``; (0, 0) where not visible.
         visible: [B, K] bool.
         image_size: (height, width).
+        camids: [B] int64, the camera that saw each person, from 1; 0 where it is not known.
         parts: [B, h, w] uint8, part maps from files in DensePose's numbering, in pixels of the images they were read
             for whatever ``image_size`` is now; None where they were not asked for.
     """
@@ -29,6 +30,7 @@ class PoseBatch:
     xy: torch.Tensor
     visible: torch.Tensor
     image_size: tuple[int, int]
+    camids: torch.Tensor
     parts: torch.Tensor | None = None
 
     @classmethod
@@ -46,8 +48,9 @@ class PoseBatch:
             _check(pose, index, size)
         visible = torch.from_numpy(np.stack([pose.visible for pose in poses]).astype(bool))
         xy = torch.from_numpy(np.stack([pose.xy for pose in poses]).astype(np.float32))
+        camids = torch.tensor([pose.camid or 0 for pose in poses])
         parts = read_part_maps(poses) if part_maps else None
-        return cls(torch.where(visible[..., None], xy, 0.0), visible, size, parts)
+        return cls(torch.where(visible[..., None], xy, 0.0), visible, size, camids, parts)
 
     def __len__(self) -> int:
         return len(self.xy)
@@ -59,12 +62,17 @@ class PoseBatch:
         def moved(tensor: torch.Tensor) -> torch.Tensor:
             return tensor.to(device, non_blocking=from_cpu)
 
-        return self._with_parts(moved, xy=moved(self.xy), visible=moved(self.visible))
+        return self._with_parts(moved, xy=moved(self.xy), visible=moved(self.visible), camids=moved(self.camids))
 
     def at(self, indices: Sequence[int] | np.ndarray | torch.Tensor) -> PoseBatch:
         """The poses at ``indices``, in that order."""
         indices = torch.as_tensor(indices).to(self.xy.device, non_blocking=True)
-        return self._with_parts(lambda parts: parts[indices], xy=self.xy[indices], visible=self.visible[indices])
+        return self._with_parts(
+            lambda parts: parts[indices],
+            xy=self.xy[indices],
+            visible=self.visible[indices],
+            camids=self.camids[indices],
+        )
 
     def scaled(self, size: tuple[int, int]) -> PoseBatch:
         """The poses in the same images resized to ``size`` (height, width)."""
@@ -89,6 +97,10 @@ class PoseBatch:
             xy=torch.where(each, other.xy, self.xy),
             visible=torch.where(flip[:, None], other.visible, self.visible),
         )
+
+    def unseen_where(self, forget: torch.Tensor) -> PoseBatch:
+        """The poses, their camera not known where ``forget`` [B] bool is true."""
+        return replace(self, camids=self.camids.masked_fill(forget, 0))
 
     def bones(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The bone of each of the ten ``PARTS``: start [B, 10, 2], end [B, 10, 2], and whether it is visible [B, 10].

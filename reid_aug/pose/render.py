@@ -89,6 +89,21 @@ def read_part_map(poses: PoseBatch, size: tuple[int, int]) -> torch.Tensor:
     return functional.interpolate(poses.parts[:, None].float(), size, mode="nearest-exact")[:, 0].long()
 
 
+def camera_planes(poses: PoseBatch, size: tuple[int, int], cameras: int) -> torch.Tensor:
+    """The camera that saw each person, one-hot in every pixel; all zero for one that is not known.
+
+    Args:
+        poses: B poses.
+        size: (height, width) of the planes.
+        cameras: how many are known, numbered from 1; any other counts as not known.
+
+    Returns:
+        [B, cameras, h, w] float32, 0 or 1.
+    """
+    numbers = torch.arange(1, cameras + 1, device=poses.camids.device)
+    return (poses.camids[:, None] == numbers).float()[..., None, None].expand(-1, -1, *size)
+
+
 def capsule_distance(poses: PoseBatch, size: tuple[int, int]) -> torch.Tensor:
     """Distance of every pixel from the bone of every part, in units of the part's radius.
 

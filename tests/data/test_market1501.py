@@ -81,6 +81,13 @@ def test_key_point_files_in_the_root_are_taken(market_root):
     assert market.query.poses == {}
 
 
+def test_a_pose_has_the_camera_of_its_image(market_root):
+    train = load_market1501(market_root).train
+    assert len({sample.camid for sample in train}) > 1
+    for sample in train:
+        assert train.poses[sample.name].camid == sample.camid
+
+
 def test_key_point_files_can_be_named(market_root):
     (market_root / "mine.csv").write_text("\n".join([HEADER, row(NAMES["query"][0])]))
     market = load_market1501(market_root, keypoints="mine.csv")

@@ -1,5 +1,7 @@
 """The part-warp prior of a condition."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from generator_cases import SIZE, condition, pose
@@ -25,7 +27,7 @@ def test_a_later_source_fills_what_earlier_ones_leave_uncovered():
     given = condition(batch=2, sources=2)
     hidden = given.source_pose.visible.clone()
     hidden[0::2, 2:8] = False  # the first source of each person shows no arms
-    poses = PoseBatch(given.source_pose.xy, hidden, SIZE)
+    poses = replace(given.source_pose, visible=hidden)
     image, coverage = Condition(given.source, poses, given.target_pose).warped_source()
     for person in range(2):
         target = given.target_pose.at([person])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -94,3 +96,13 @@ def test_a_bad_pose_is_named(standing, changes, message):
 def test_no_poses_at_all():
     with pytest.raises(DataError, match="poses: the list is empty"):
         PoseBatch.stack([])
+
+
+def test_cameras_go_with_their_poses(make_poses):
+    batch = PoseBatch.stack([replace(pose, camid=camid) for pose, camid in zip(make_poses(4), (3, None, 1, 6))])
+    assert batch.camids.tolist() == [3, 0, 1, 6]
+    assert batch.at([3, 0]).camids.tolist() == [6, 3]
+    for same in (batch.scaled((64, 32)), batch.mirrored(), batch.mirrored_where(torch.tensor([True, False] * 2))):
+        assert same.camids.tolist() == [3, 0, 1, 6]
+    assert batch.unseen_where(torch.tensor([True, False, False, True])).camids.tolist() == [0, 0, 1, 0]
+    assert batch.camids.tolist() == [3, 0, 1, 6]
