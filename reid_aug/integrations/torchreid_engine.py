@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from reid_aug.integrations.torchreid import mixing_loader
 from reid_aug.integrations.torchreid_sampler import SYNTHETIC
@@ -86,11 +87,12 @@ def cross_entropy(logits: Tensor, labels: Tensor, mix: Mix, synthetic: Tensor, s
     """
     synthetic = synthetic.to(logits.device)
     own = smoothing if mix.smoothing is None else mix.smoothing
-    weight = torch.ones_like(logits[:, 0]).masked_fill(synthetic, mix.weight)
-    epsilon = torch.full_like(weight, smoothing).masked_fill(synthetic, own)
-    log_probability = logits.log_softmax(dim=1)
-    of_label = log_probability.gather(1, labels[:, None])[:, 0]
-    losses = -(1 - epsilon) * of_label - epsilon * log_probability.mean(dim=1)
+    of_real, of_synthetic = (
+        functional.cross_entropy(logits, labels, reduction="none", label_smoothing=epsilon)
+        for epsilon in (smoothing, own)
+    )
+    weight = torch.ones_like(of_real).masked_fill(synthetic, mix.weight)
+    losses = torch.where(synthetic, of_synthetic, of_real)
     return (weight * losses).sum() / weight.sum().clamp(min=1e-12)  # 0 for a batch of images of weight 0
 
 
