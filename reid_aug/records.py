@@ -114,7 +114,7 @@ class GeneratedImage:
     Attributes:
         name: file name in the store, Market-1501 style, ``0002_c1s1_000451_03_g0007.png``.
         pid: identity the image is labelled with.
-        camid: camera of the source image.
+        camid: camera it is labelled with: the source's, or another one that the plan asked for.
         source: file name of the source image.
         source_pose: name of the pose of the source image.
         target_pose: name of the image whose pose was asked for.

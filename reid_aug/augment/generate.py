@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -160,7 +161,7 @@ def generate(
             pixels = pipe(
                 source=images.batch([position[image.source] for image in batch]),
                 source_pose=[samples.poses[image.source] for image in batch],
-                target_pose=[samples.poses[image.target_pose] for image in batch],
+                target_pose=[replace(samples.poses[image.target_pose], camid=image.camid) for image in batch],
                 seeds=[image.seed for image in batch],
                 output_type="uint8",
                 **sampling,

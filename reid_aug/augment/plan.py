@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import defaultdict
 from dataclasses import dataclass
@@ -21,11 +22,12 @@ class PlannedImage:
     """One image to generate.
 
     Attributes:
-        name: file name it will have, ``0002_c1s1_000451_03_g0007.jpg``: the source's, with this label and a number.
+        name: file name it will have, ``0002_c1s1_000451_03_g0007.jpg``: the source's, with these labels and a number.
         source: file name of the source image.
         target_pose: name of the image whose pose it shall have.
         pid: identity it is labelled with.
-        camid: camera of the source image.
+        camid: camera it is labelled with: the source's, or with ``poses`` other_camera that of the pose's image. A
+            generator that is told cameras draws it for this one.
         seed: seed of its noise, below 2**53 so that any JSON reader keeps it.
     """
 
@@ -80,9 +82,12 @@ def _plan_image(
     seed = int(rng.integers(2**53))
     source = sources[rng.integers(len(sources))]
     (target_pose,) = bank.draw(config.poses, source, 1, rng, drawn)
+    camid = bank.camid(target_pose) if config.poses == "other_camera" else source.camid
     scene = PurePath(source.name).stem.partition("_")[2]
+    if camid != source.camid:
+        scene = re.sub(r"^c\d+", f"c{camid}", scene)
     name = f"{pid:04d}_{scene}_g{k:04d}.{config.image_format}"
-    return PlannedImage(name, source.name, target_pose, pid, source.camid, seed)
+    return PlannedImage(name, source.name, target_pose, pid, camid, seed)
 
 
 def _check(samples: Samples, by_pid: dict[int, list[Sample]], config: AugmentConfig) -> None:

@@ -60,6 +60,10 @@ class PoseBank:
     def __len__(self) -> int:
         return len(self.names)
 
+    def camid(self, name: str) -> int:
+        """The camera of the image ``name``, which has a pose in the bank."""
+        return int(self._camids[self._index[name]])
+
     def draw(
         self, strategy: str, source: Sample, count: int, rng: np.random.Generator, drawn: Sequence[str] = ()
     ) -> list[str]:
@@ -72,7 +76,7 @@ class PoseBank:
         - ``other_view``: uniformly among the views (front, side, back) in which the identity has no image, or, if it
           has all, among those that differ from the source's; then a pose uniformly from the view.
         - ``other_camera``: the same with cameras, by the images that the poses come from. For a generator that is told
-          the camera (``model.cameras``): it shows the identity as a camera would that has not seen it.
+          cameras (``model.cameras``): it shows the identity before one that has not seen it.
 
         No pose comes twice while its pool has another; the source's own is left out unless it is the bank's only one.
 

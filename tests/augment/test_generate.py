@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -73,6 +74,27 @@ def test_sources_and_poses_reach_the_generator_in_order(tmp_path):
     for image in store.images:
         source = images.pixels[names.index(image.source)].permute(1, 2, 0)
         np.testing.assert_array_equal(np.asarray(Image.open(store.path(image))), source)
+
+
+class Told(Noise):
+    """Notes the poses that it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.poses = []
+
+    def __call__(self, source, source_pose, target_pose, seeds, output_type="pil"):
+        self.poses += target_pose
+        return super().__call__(source, source_pose, target_pose, seeds)
+
+
+def test_the_generator_is_told_the_camera_that_the_image_is_labelled_with(tmp_path):
+    samples, pipe = people(), Told()
+    plan = [replace(image, camid=1 + k % 5) for k, image in enumerate(plan_of(samples, suffix="png"))]
+    generate(plan, samples, MemoryImages(len(samples)), pipe, new_store(tmp_path, samples, plan, pipe), 5, {})
+    assert [pose.camid for pose in pipe.poses] == [image.camid for image in plan]
+    for pose, image in zip(pipe.poses, plan):
+        assert pose.xy is samples.poses[image.target_pose].xy
 
 
 @pytest.mark.parametrize("batch_size", [1, 64])

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -68,7 +67,17 @@ def test_an_identitys_sources_and_seeds_do_not_depend_on_the_others(poses):
     samples, config = people(), AugmentConfig(per_identity=6, poses=poses)
     whole = of(make_plan(samples, config), 7)
     alone = make_plan(samples.where(lambda sample: sample.pid == 7), config)
-    assert [replace(image, target_pose="") for image in alone] == [replace(image, target_pose="") for image in whole]
+    assert [(image.source, image.seed) for image in alone] == [(image.source, image.seed) for image in whole]
+
+
+def test_other_camera_labels_an_image_with_the_camera_of_its_pose():
+    samples = people().where(lambda sample: (sample.pid, sample.camid) != (7, 2))  # camera 2 has not seen identity 7
+    plan = make_plan(samples, AugmentConfig(per_identity=6, poses="other_camera"))
+    assert {image.camid for image in of(plan, 7)} == {2}
+    for image in plan:
+        assert parse_name(image.target_pose)[1] == image.camid == parse_name(image.name)[1]
+        assert image.name.partition("s1_")[2].startswith(image.source.partition("s1_")[2].removesuffix(".jpg"))
+    assert len({image.name for image in plan}) == len(plan)
 
 
 def test_the_seed_decides():
