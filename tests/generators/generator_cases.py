@@ -57,14 +57,15 @@ SYSTEMS = {
         "encoder_arguments": {"embed_dim": 16, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1], "window_size": 2},
         "queries": 3, "decoder_blocks": 1, "decoder_heads": 2, "appearance_layers": 1,
     },
-    "imagpose": {"heads": 2, "context_channels": 16},
+    # Patches of 2: of 4, on a grid that then is one wide, oneDNN's bfloat16 convolution is wrong (torch 2.14, AVX-512).
+    "imagpose": {"heads": 2, "context_channels": 16, "patch": 2},
 }  # fmt: skip
 
 
 def system_pipe(name: str) -> PosePipeline:
     """An untrained generator of one of the four systems, sampled by cumulative guidance."""
     shared = {"image_size": SIZE, "codec": "patch_pca", "channels": (16, 32), "layers_per_level": 1}
-    model = {"system": name, **shared, "warp_prior": True, "precondition": True, **SYSTEMS[name]}
+    model = {"system": name, **shared, "warp_prior": True, "precondition": True, "cameras": 2, **SYSTEMS[name]}
     return untrained_pipe(build_config(GeneratorConfig, {**config().model_dump(exclude={"model"}), "model": model}))
 
 
@@ -112,7 +113,8 @@ def training_set(identities: int = 3, each: int = 3, seed: int = 0):
     for pid in range(1, identities + 1):
         colour = rng.integers(0, 256, (3, 1, 1))
         for index in range(each):
-            sample = Sample(Path(f"{pid:04d}_c1s1_{index:06d}_00.jpg"), pid, 1)
+            camid = 1 + index % 2
+            sample = Sample(Path(f"{pid:04d}_c{camid}s1_{index:06d}_00.jpg"), pid, camid)
             samples.append(sample)
             poses[sample.name] = pose(rng)
             noise = rng.integers(-20, 20, (3, *SIZE))
