@@ -25,12 +25,15 @@ def cumulative(null: Tensor, pose: Tensor, both: Tensor, *, w_pose: float, w_sou
 
 
 def joint(null: Tensor, both: Tensor, *, w_joint: float) -> Tensor:
-    """IMAGPose, one scale for all conditions: ``eps_u + w (eps(p, s) - eps_u)``."""
+    """One scale for all conditions (Ho and Salimans 2022, Eq. 6): ``eps_u + w (eps(p, s) - eps_u)``."""
     return null + w_joint * (both - null)
 
 
 def source(pose: Tensor, both: Tensor, *, w_source: float) -> Tensor:
-    """PIDM's released code (not its paper): ``eps(p, null) + w_s (eps(p, s) - eps(p, null))``."""
+    """IMAGPose and PIDM's released code (not its paper): ``eps(p, null) + w_s (eps(p, s) - eps(p, null))``.
+
+    Eq. 5 of IMAGPose, whose first branch is printed without the pose; by its loss (Eq. 4) and its code it has it.
+    """
     return pose + w_source * (both - pose)
 
 
