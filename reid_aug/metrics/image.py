@@ -6,8 +6,9 @@ Images are [B, 3, H, W], either uint8 in 0..255 or float in [-1, 1]; scores are 
 The SSIM of a published Market-1501 row depends on its window. The evaluation code released with CFLD computes two,
 both with scikit-image, pair by pair: a uniform window of 51 x 51 (``window="uniform"``) and a Gaussian one of sigma
 1.5, 11 x 11 (``window="gaussian"``, the default here). As in scikit-image the border that a window does not fill is
-left out; the data range is that of the format, 255. State the window beside the number: :class:`ImageQuality` gives
-both.
+left out; the data range is that of the format, 255. In CFLD's code that is so for the uniform window alone: for the
+Gaussian one it takes each generated image's own range, which is smaller, and so come out its numbers. State the window
+beside the number: :class:`ImageQuality` gives both.
 """
 
 from __future__ import annotations
