@@ -55,6 +55,7 @@ class PoseBank:
         self._index = {name: index for index, name in enumerate(self.names)}
         self._pids = np.array([sample.pid for sample in usable])
         self._camids = np.array([sample.camid for sample in usable])
+        self._seen = np.array([(sample.pid, sample.camid) for sample in samples])  # those without a usable pose, too
         self._poses = [samples.poses[name] for name in self.names]
 
     def __len__(self) -> int:
@@ -94,7 +95,7 @@ class PoseBank:
             ConfigError: an unknown strategy.
         """
         labels, pools = self._groups(strategy)
-        own = np.bincount(labels[self._pids == source.pid], minlength=len(pools))
+        own = self._own(strategy, source.pid, labels, len(pools))
         itself = [self._index[source.name]] if source.name in self._index and len(self) > 1 else []
         sizes = np.array([len(pool) for pool in pools])
         available = sizes > np.bincount(labels[itself], minlength=len(pools))
@@ -123,6 +124,12 @@ class PoseBank:
             return self._cameras
         raise ConfigError(f"poses: unknown strategy {strategy!r}. Use one of: {', '.join(STRATEGIES)}.")
 
+    def _own(self, strategy: str, pid: int, labels: np.ndarray, groups: int) -> np.ndarray:
+        """[G] images that the identity has in each group."""
+        if strategy == "other_camera":
+            return np.bincount(self._seen[self._seen[:, 0] == pid, 1] - 1, minlength=groups)
+        return np.bincount(labels[self._pids == pid], minlength=groups)
+
     @cached_property
     def _whole(self) -> tuple[np.ndarray, list[np.ndarray]]:
         return _pooled(np.zeros(len(self), np.int64), 1)
@@ -133,7 +140,7 @@ class PoseBank:
 
     @cached_property
     def _cameras(self) -> tuple[np.ndarray, list[np.ndarray]]:
-        return _pooled(self._camids - 1, int(self._camids.max()))
+        return _pooled(self._camids - 1, int(self._seen[:, 1].max()))
 
     @cached_property
     def _clusters(self) -> tuple[np.ndarray, list[np.ndarray]]:
