@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -96,7 +96,8 @@ class PairBatches:
         self.names = used
         self.pairs = np.array([(rows[source], rows[target]) for source, target in pairs], np.int32)
         self.positions = np.array([positions[name] for name in used])
-        self.poses = PoseBatch.stack([samples.poses[name] for name in used], part_maps)
+        poses = PoseBatch.stack([samples.poses[name] for name in used], part_maps)
+        self.poses = replace(poses, camids=torch.from_numpy(samples.camids[self.positions]))
         self.samples = samples
         self.images, self.config, self.noise, self.device = images, config, noise, codec.device
         self.encoded = TrainingImages(images, self.positions, used, codec)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,8 @@ def evaluate_generator(
     progress: Progress = silent,
 ) -> GeneratorScores:
     """Draw each pair's source in its target's pose and compare with the target; 12,000 pairs take 0.3 GB at 128x64.
+
+    A generator that is told cameras is told the source's, so that it knows no more of the target than the papers' do.
 
     Args:
         pipe: a generator (``load_generator``) or a training-free augmenter.
@@ -226,7 +229,8 @@ def _generate(
         pixels[start : start + len(batch)] = pipe(
             source=sources,
             source_pose=[poses[source] for source, _ in batch],
-            target_pose=[poses[target] for _, target in batch],
+            # Before the source's camera, of a generator that is told one: of the target it knows the pose alone.
+            target_pose=[replace(poses[target], camid=poses[source].camid) for source, target in batch],
             seeds=[pair_seed(seed, *pair) for pair in batch],
             output_type="uint8",
             **sampling,

@@ -46,6 +46,15 @@ def test_the_camera_changes_the_images_and_one_that_is_not_known_is_none(system)
     assert torch.equal(none, unknown)
 
 
+def test_imagpose_sees_the_cameras_of_its_sources():
+    pipe, arguments = told("imagpose"), seen_by(1)
+    images = []
+    for camid in (1, 2):
+        arguments["source_pose"] = [replace(pose, camid=camid) for pose in arguments["source_pose"]]
+        images.append(pipe(**arguments).images)
+    assert difference(*images) > 0
+
+
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_whose_pose_is_dropped_loses_its_camera_too(system):
     pipe, given = told(system), condition()
@@ -68,16 +77,10 @@ def test_it_survives_saving(system, tmp_path):
     assert difference(again(**seen_by(2)).images, pipe(**seen_by(2)).images) <= 1
 
 
-def of_cameras(samples):
-    """The samples' poses with the camera k % 3 + 1 for the k-th, which are cameras of their own."""
-    for k, sample in enumerate(samples):
-        samples.poses[sample.name] = replace(samples.poses[sample.name], camid=k % CAMERAS + 1)
-    return {sample.name: k % CAMERAS + 1 for k, sample in enumerate(samples)}
-
-
 def test_a_batch_has_the_cameras_of_its_images_but_for_the_share_that_is_forgotten():
     samples, images, pairs = training_set()
-    camids = of_cameras(samples)
+    camids = {sample.name: sample.camid for sample in samples}
+    assert set(camids.values()) == {1, 2}
     settings = config(training={"batch_size": 64, "drop": 0.3}).training
     batches = PairBatches(samples, images, pairs, settings, NoiseConfig(), PixelCodec())
     forgotten = {"source": 0, "target": 0}

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -61,6 +62,20 @@ def test_image_quality_is_that_of_each_pair_in_a_loop(toy_market, pairs, paths):
     assert (found.sampler, found.steps, found.image_size) == ("WarpAugmenter", 0, (128, 64))
     assert 0 < found.seconds < 60
     assert [found.lpips, found.fid, found.judge, found.rank1, found.mAP, found.pose] == [None] * 6
+
+
+def test_a_generator_is_told_the_cameras_of_the_sources_not_of_the_targets(toy_market, pairs, paths):
+    class Told(CopyAugmenter):
+        told: ClassVar = []
+
+        def __call__(self, source, source_pose, target_pose, seeds, output_type="pil", **sampling):
+            self.told += [pose.camid for pose in target_pose]
+            return super().__call__(source, source_pose, target_pose, seeds, output_type)
+
+    evaluate_generator(Told(), toy_market, pairs, batch_size=3)
+    camid = {sample.name: sample.camid for sample in toy_market.gallery + toy_market.query}
+    assert Told.told == [camid[source] for source, _ in pairs]
+    assert Told.told != [camid[target] for _, target in pairs]
 
 
 def test_a_generated_query_has_its_sources_camera(toy_market, pairs, paths, judge):
