@@ -15,6 +15,7 @@ from reid_aug.errors import CheckpointError, OutputError
 from reid_aug.files import replacing, write_json
 from reid_aug.records import ImageSource, Sample, Samples, Schedule
 from reid_aug.reid.model import CONFIG_NAME, WEIGHTS_NAME
+from reid_aug.reid.weights import weights_digest, weights_name
 
 CHECKPOINT_NAME = "checkpoint.pt"
 RUN_NAME = "run.json"  # the configuration, and digests of what the run is trained on
@@ -53,6 +54,8 @@ class RunFolder:
             "schedule": _digest(repr(schedule(iteration)) for iteration in range(config.training.iterations)),
             **config.model_dump(mode="json", exclude={"training": CHANGEABLE}),
         }
+        if config.model.weights is not None:
+            identity["model"]["weights"] = _start(config.model.weights)
         if not self.finished:  # what they trained, fewer may load
             identity["processes"] = processes
         try:
@@ -105,6 +108,12 @@ class RunFolder:
                 f"{self.folder}: holds another run; different here: {', '.join(differing)}. Name another folder, or "
                 "delete this one."
             )
+
+
+def _start(weights: str) -> dict[str, str]:
+    """Start weights by name and content, wherever they lie; by name alone where they are no longer there."""
+    digest = weights_digest(weights)
+    return {"name": weights_name(weights)} | ({} if digest is None else {"sha256": digest})
 
 
 def _names(samples: Iterable[Sample]) -> Iterable[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import sys
 from pathlib import Path
@@ -47,6 +48,12 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise CheckpointError(f"{path}: expected tensors by name, a state_dict. Save the model's state_dict alone.")
     return {name.removeprefix("module."): value for name, value in weights.items()}
+
+
+def weights_digest(path: str | Path) -> str | None:
+    """First 16 hex digits of the SHA-256 of a weight file, as :func:`read_weights` finds it; None where it is not."""
+    path = SHIPPED / path if (SHIPPED / path).is_file() else Path(path)
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else None
 
 
 def weights_name(path: str | Path) -> str:

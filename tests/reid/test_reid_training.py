@@ -160,6 +160,25 @@ def test_a_run_goes_on_without_its_start_weights(tmp_path):
     assert _equal(_train(config, out=tmp_path / "run"), unbroken)
 
 
+def test_start_weights_may_move_but_not_change(tmp_path):
+    config, run = tiny_config(), tmp_path / "run"
+    for number, seed in enumerate((8, 8, 9)):
+        (tmp_path / str(number)).mkdir()
+        save_file(build_model(config.model, 4, seed=seed).backbone.state_dict(), tmp_path / str(number) / "start.safetensors")
+    here, there, other = (
+        config.model_copy(
+            update={"model": config.model.model_copy(update={"weights": str(tmp_path / str(number) / "start.safetensors")})}
+        )
+        for number in range(3)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        _train(here, out=run, progress=_interrupt_at_three)
+    (tmp_path / "0" / "start.safetensors").unlink()
+    with pytest.raises(OutputError, match=r"another run; different here: model\.weights\.sha256"):
+        _train(other, out=run)
+    assert not _equal(_train(there, out=run), _train())
+
+
 def test_what_was_logged_before_a_kill_stays(tmp_path):
     config = tiny_config(evaluate_every=2)
     with pytest.raises(KeyboardInterrupt):
