@@ -27,9 +27,18 @@ def make_schedule(config: ScheduleConfig, iterations: int, images_per_identity: 
     """The schedule of ``config`` for a run of ``iterations`` with K = ``images_per_identity``.
 
     Raises:
-        ConfigError: the policy leaves no real image in the batch.
+        ConfigError: the policy leaves no real image in the batch, or does not go by a setting that is given.
     """
-    return POLICIES[config.policy].make(config, iterations, images_per_identity)
+    policy = POLICIES[config.policy]
+    own = {"policy", *policy.settings}
+    given = config.model_dump()
+    unused = [name for name, value in ScheduleConfig().model_dump().items() if name not in own and given[name] != value]
+    if unused:
+        raise ConfigError(
+            f"schedule: {config.policy} does not go by {', '.join(f'`{name}`' for name in unused)}. Leave it out, or "
+            "name another policy; docs/schedules.md says which goes by what."
+        )
+    return policy.make(config, iterations, images_per_identity)
 
 
 def _none(config: ScheduleConfig, iterations: int, images: int) -> Schedule:
