@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from reid_aug.cli.app import bench_app, say
-from reid_aug.cli.options import Keypoints, Settings, SkipBad, TrainingData, open_market, open_training_set
+from reid_aug.cli.options import NO_POSES, Keypoints, Settings, SkipBad, TrainingData, open_market, open_training_set
 
 
 @bench_app.command("reid")
@@ -28,7 +28,7 @@ def bench_reid(
 
     if (model is None) != (data is None):
         raise ConfigError("--model and --data: the features are the model's of the data. Give both, or neither.")
-    source = None if model is None else (load_model(model), open_market(data, None, False))
+    source = None if model is None else (load_model(model), open_market(data, NO_POSES, False))
     # First: the other two keep freed memory, which would speed up torchreid's training too.
     say(facts_table("Training, one machine, same model, size and batch", bench_training()))
     query, gallery = clustered() if source is None else extracted(*source)

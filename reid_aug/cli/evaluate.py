@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from reid_aug.cli.app import evaluate_app, say
-from reid_aug.cli.options import Data, Keypoints, Sampler, SkipBad, Steps, open_market, sampling_of
+from reid_aug.cli.options import NO_POSES, Data, Keypoints, Sampler, SkipBad, Steps, open_market, sampling_of
 
 if TYPE_CHECKING:
     from reid_aug.data.market1501 import Market1501
+
+
+class AveragePrecision(str, Enum):
+    """How a query's average precision is taken."""
+
+    mean = "mean"
+    trapezoidal = "trapezoidal"
 
 
 @evaluate_app.command("reid")
@@ -22,8 +30,12 @@ def evaluate_reid_command(
         typer.Option(help="Market-1501 folder, or another set under Market-1501's file names; several: a row each."),
     ],
     rerank: Annotated[bool, typer.Option("--rerank", help="Also score with k-reciprocal re-ranking.")] = False,
-    average_precision: Annotated[str, typer.Option(help="mean, or trapezoidal as the official code has it.")] = "mean",
-    single_shot: Annotated[int, typer.Option(help="Trials of single-gallery-shot Rank-k; 0 is Market-1501's.")] = 0,
+    average_precision: Annotated[
+        AveragePrecision, typer.Option(help="trapezoidal is the official code's.")
+    ] = AveragePrecision.mean,
+    single_shot: Annotated[
+        int, typer.Option(min=0, help="Trials of single-gallery-shot Rank-k; 0 is Market-1501's.")
+    ] = 0,
     skip_bad: SkipBad = False,
 ) -> None:
     """Rank-1, 5, 10, mAP and mINP on query and gallery of one data set or, cross-domain, of several.
@@ -37,10 +49,12 @@ def evaluate_reid_command(
     loaded = load_model(model)
     names = [folder.resolve().name for folder in data]
     names = names if len(set(names)) == len(names) else data
-    markets = {str(name): open_market(folder, None, skip_bad) for name, folder in zip(names, data, strict=True)}
-    rows = evaluate_reid(loaded, markets, rerank, average_precision=average_precision, single_shot_trials=single_shot)
+    markets = {str(name): open_market(folder, NO_POSES, skip_bad) for name, folder in zip(names, data, strict=True)}
+    rows = evaluate_reid(
+        loaded, markets, rerank, average_precision=average_precision.value, single_shot_trials=single_shot
+    )
     say(scores_table(rows))
-    if (average_precision, single_shot) != ("mean", 0):
+    if (average_precision, single_shot) != (AveragePrecision.mean, 0):
         for name, scores in rows.items():
             say(f"{name}: {scores}")
 

@@ -10,6 +10,7 @@ import typer
 
 from reid_aug.cli.app import app, say
 from reid_aug.cli.options import (
+    NO_POSES,
     Fraction,
     Keypoints,
     Minutes,
@@ -56,7 +57,7 @@ def train_autoencoder_command(
     from reid_aug.progress import Bars
 
     resolved = load_config(AutoencoderConfig, config, overrides_of(settings, seed))
-    subset = open_subset(data, None, fraction, seed or 0, skip_bad)
+    subset = open_subset(data, NO_POSES, fraction, seed or 0, skip_bad)
     total = resolved.training.iterations
     with Bars() as bars:
         score = train_autoencoder(

@@ -32,30 +32,34 @@ Sampler = Annotated[str | None, typer.Option(help="A diffusers scheduler class."
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be decoded.")]
 
 
-def open_market(data: Path, keypoints: Path | None, skip_bad: bool) -> Market1501:
+NO_POSES = ()
+"""In place of ``keypoints`` where poses are not needed: no key-point file is read, so none can be at fault."""
+
+
+def open_market(data: Path, keypoints: Path | tuple[()] | None, skip_bad: bool) -> Market1501:
     """The data set that the options name."""
     from reid_aug.data.market1501 import load_market1501
 
     return load_market1501(data, csv_path(keypoints), skip_bad)
 
 
-def open_training_set(data: Path, keypoints: Path | None, skip_bad: bool) -> Samples:
+def open_training_set(data: Path, keypoints: Path | tuple[()] | None, skip_bad: bool) -> Samples:
     """The training set that the options name; the other folders need not be there."""
     from reid_aug.data.market1501 import load_training_set
 
     return load_training_set(data, csv_path(keypoints), skip_bad)
 
 
-def open_subset(data: Path, keypoints: Path | None, fraction: float, seed: int, skip_bad: bool) -> Samples:
+def open_subset(data: Path, keypoints: Path | tuple[()] | None, fraction: float, seed: int, skip_bad: bool) -> Samples:
     """The training subset that the options name."""
     from reid_aug.data.subsets import take_fraction
 
     return take_fraction(open_training_set(data, keypoints, skip_bad), fraction, seed)
 
 
-def csv_path(keypoints: Path | None) -> Path | None:
+def csv_path(keypoints: Path | tuple[()] | None) -> Path | tuple[()] | None:
     """A key-point file where the user stands, or else, as it is, one in the data folder."""
-    return keypoints.absolute() if keypoints is not None and keypoints.exists() else keypoints
+    return keypoints.absolute() if isinstance(keypoints, Path) and keypoints.exists() else keypoints
 
 
 def sampling_of(steps: int | None, sampler: str | None) -> dict[str, int | str]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
-from reid_aug.data.images import find_undecodable
-from reid_aug.data.market1501 import JUNK_PID
+from reid_aug.data.market1501 import JUNK_PID, leave_out_undecodable
 from reid_aug.errors import DataError
 from reid_aug.records import Sample, Samples
 
@@ -38,7 +36,4 @@ def load_folder(folder: str | Path, skip_bad: bool = False) -> Samples:
     if not paths:
         raise DataError(f"{folder}: holds no .jpg or .png image, nor do its folders. Name another.")
     samples = [Sample(path, JUNK_PID, _NO_CAMERA) for path in paths]
-    if skip_bad and (bad := set(find_undecodable(samples))):
-        warnings.warn(f"left out, for they cannot be decoded: {', '.join(map(str, sorted(bad)))}", stacklevel=2)
-        samples = [sample for sample in samples if sample.path not in bad]
-    return Samples(samples)
+    return Samples(leave_out_undecodable(samples) if skip_bad else samples)
