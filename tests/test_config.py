@@ -87,6 +87,18 @@ def test_an_unknown_key_inside_an_arm():
         build_config(StudyConfig, {"arms": {"standard": {}, "mixed": {"image": "warp"}}})
 
 
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"reid": {"training": {"seed": 3}}}, "reid.training.seed"),
+        ({"arms": {"standard": {"augment": {"seed": 3}}}}, "arms.standard.augment.seed"),
+    ],
+)
+def test_a_study_has_seeds_and_its_parts_none(values, field):
+    with pytest.raises(ConfigError, match=f"`{field}`: every cell takes the seed of its subset; give `seeds`"):
+        build_config(StudyConfig, values)
+
+
 @pytest.mark.parametrize("kind", [GeneratorConfig, ReidConfig])
 def test_a_seed_is_not_negative(kind):
     with pytest.raises(ConfigError, match=r"`training\.seed`: .*greater than or equal to 0 \(got -1\)"):

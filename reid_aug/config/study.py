@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from reid_aug.config.augment import AugmentConfig, ScheduleConfig
 from reid_aug.config.base import Config
-from reid_aug.config.generators import GeneratorConfig, SamplingConfig
+from reid_aug.config.generators import GeneratorConfig
 from reid_aug.config.reid import ReidConfig
+
+
+class SamplingOverrides(Config):
+    """How a study samples otherwise than its generators do by themselves; None leaves a setting as it is theirs."""
+
+    sampler: str | None = None
+    steps: PositiveInt | None = None
+    guidance: str | None = None
+    guidance_scale: dict[str, float] | None = None
 
 
 class GeneratorSource(Config):
@@ -55,7 +64,7 @@ class StudyConfig(Config):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0, 1, 2)
     arms: dict[str, ArmConfig] = {"standard": ArmConfig()}
     generators: dict[str, GeneratorSource] = {}
-    sampling: SamplingConfig | None = None  # None: the generator's own
+    sampling: SamplingOverrides = SamplingOverrides()
     reid: ReidConfig = ReidConfig()
 
     @model_validator(mode="after")
@@ -64,7 +73,11 @@ class StudyConfig(Config):
             raise ValueError("`arms` needs `standard` without extra images: it is the baseline and judges the filter")
         if self.reid.training.epochs is not None:
             raise ValueError("`reid.training.epochs` depends on the fraction; give `iterations`, equal for all cells")
+        if self.reid.training.seed != 0:
+            raise ValueError("`reid.training.seed`: every cell takes the seed of its subset; give `seeds`")
         for name, arm in self.arms.items():
+            if arm.augment.seed != 0:
+                raise ValueError(f"`arms.{name}.augment.seed`: every cell takes the seed of its subset; give `seeds`")
             if arm.generator is not None and arm.generator not in self.generators:
                 raise ValueError(f"`arms.{name}.generator` {arm.generator!r} is not among `generators`")
         return self

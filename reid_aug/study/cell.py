@@ -95,11 +95,12 @@ class Study:
         return self.folder("generated", f"{settings.generator or settings.images}-{digest}", fraction, seed)
 
     def timed(self, stage: str, call: Callable[[], Any]) -> Any:
-        """The value of ``call``, whose time is the stage's."""
+        """The value of ``call``, whose time is the stage's, also where it is stopped."""
         start = time.monotonic()
-        value = call()
-        self.spent(stage, time.monotonic() - start)
-        return value
+        try:
+            return call()
+        finally:
+            self.spent(stage, time.monotonic() - start)
 
 
 def run_cell(study: Study, arm: str, fraction: float, seed: int) -> Result:
@@ -154,14 +155,14 @@ def generated_set(
         return store
     settings = study.config.arms[arm]
     pipe = augmenter(study, settings, subset, fraction, seed)
-    sampling = study.config.sampling
+    sampling = study.config.sampling.model_dump(exclude_none=True)
     return study.timed(
         "generate",
         lambda: augment(
             subset,
             pipe,
             study.generated_folder(arm, fraction, seed),
-            sampling=sampling.model_dump() if sampling and settings.images == "generator" else None,
+            sampling=sampling if settings.images == "generator" else None,
             progress=study.progress,
             minutes=minutes,
             **(settings.augment.model_dump() | {"seed": seed}),

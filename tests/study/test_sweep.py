@@ -245,6 +245,16 @@ def test_arms_that_ask_for_the_same_images_share_them(toy_market, tmp_path):
     assert len(list((tmp_path / "study" / "generated").iterdir())) == 2
 
 
+def test_a_study_changes_only_the_sampling_settings_that_it_names(toy_market, tmp_path):
+    arms = {"standard": {}, "whole": tiny_configs.ARMS["whole"]}
+    config = tiny_configs.study(arms=arms, sampling={"steps": 1})
+    (store,) = generate_sets(config, toy_market, tmp_path / "study")
+    own = load_generator(tmp_path / "study" / "generators" / "whole").describe()
+    assert (own["steps"], own["guidance"]) == (2, "cumulative")
+    for image in store.images:
+        assert (image.steps, image.guidance, image.guidance_scale) == (1, own["guidance"], own["guidance_scale"])
+
+
 def test_a_subsets_seed_is_its_generators(toy_market, tmp_path):
     config = tiny_configs.study(arms={"standard": {}, "own": tiny_configs.ARMS["own"]}, seeds=[3])
     (folder,) = train_generators(config, toy_market, tmp_path / "study")
@@ -335,6 +345,12 @@ def test_a_folder_of_something_else_is_refused(toy_market, tmp_path):
     with pytest.raises(OutputError, match="not empty, and not a study"):
         run_sweep(tiny_configs.study(), toy_market, tmp_path, announce=never)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_file_is_no_folder_of_a_study(toy_market, tmp_path):
+    (tmp_path / "study").write_text("mine")
+    with pytest.raises(OutputError, match=r"study: a file, not a folder"):
+        run_sweep(tiny_configs.study(), toy_market, tmp_path / "study", announce=never)
 
 
 def test_a_study_of_another_version_is_refused(copy, finished, toy_market):
