@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -148,6 +149,16 @@ class Store:
                 f"target pose {first.target_pose}). Give the data, fraction and seed that the set was generated with."
             )
 
+    def warn_unjudged(self) -> None:
+        """Warn where the identity filter has judged only a part of the images: the rest count as kept."""
+        unjudged = sum(image.verdict == "unfiltered" for image in self._images.values())
+        if 0 < unjudged < len(self):
+            warnings.warn(
+                f"{self.folder}: {unjudged} of {len(self)} images came after the identity filter and were not judged, "
+                "but count as kept. Filter the set again (`reid-aug filter`).",
+                stacklevel=3,
+            )
+
     def append(self, pixels: torch.Tensor, images: Sequence[GeneratedImage]) -> None:
         """Add ``pixels`` (uint8 [B, 3, H, W]) described by ``images``: all files first, then all lines at once.
 
@@ -254,7 +265,7 @@ def _read_header(folder: Path) -> dict[str, Any]:
     path = folder / SETTINGS
     try:
         header = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise OutputError(
             f"{folder}: is not a generated set (no {SETTINGS}). Make one with `reid-aug generate`."
         ) from None

@@ -75,6 +75,7 @@ def register(
     if store is not None:
         store = store if isinstance(store, Store) else Store.open(store)
         store.check_origin(real, verdicts)
+        store.warn_unjudged()
         synthetic = store.samples(verdicts)
         if not synthetic:
             held = dict(Counter(image.verdict for image in store.images))

@@ -92,7 +92,12 @@ def augment(
         progress=lambda done, total: progress("generate", done, total, ""),
         minutes=minutes,
     )
-    if judge is not None and config.filter is not None and is_finished(store, plan):
+    if not is_finished(store, plan):
+        warnings.warn(
+            f"{out}: {len(store)} of {len(plan)} images are drawn. Run it again with the same settings to go on.",
+            stacklevel=2,
+        )
+    elif judge is not None and config.filter is not None:
         filter_generated(store, judge, samples, config.filter)
     return store
 
@@ -181,6 +186,11 @@ def train_reid(
         OutputError: ``out`` holds another run, or ``store`` names no generated set.
     """
     config = config or ReidConfig()
+    if config.training.evaluate_every is not None and holdout is None:
+        raise ConfigError(
+            "`training.evaluate_every`: there is nobody to score on the way. Hold identities out (holdout=0.1, "
+            "--holdout 0.1), or leave it out."
+        )
     if isinstance(store, (str, Path)):
         store = Store.open(store)
     if isinstance(schedule, str):
@@ -227,6 +237,7 @@ def _check_store(schedule: ScheduleConfig, store: Store | None) -> None:
 def _usable(store: Store, real: Samples) -> Samples:
     """The images to mix in; a filter may have left none, which is said."""
     store.check_origin(real)
+    store.warn_unjudged()
     synthetic = store.samples()
     if not synthetic:
         warnings.warn(

@@ -83,10 +83,21 @@ def test_a_judge_filters_as_the_images_come(subset, finished, tmp_path):
 
 def test_the_filter_waits_for_all_images(subset, finished, tmp_path):
     judge = load_model(finished.folder / "reid" / "standard-50-seed0")
-    for minutes, verdicts in ((0, set()), (10, {"keep", "reject"})):
-        store = augment(subset, WarpAugmenter(), tmp_path / "out", judge=judge, minutes=minutes, per_identity=1)
-        assert {image.verdict for image in store.images} <= verdicts
-    assert len(store) == len(set(subset.pids.tolist()))
+    planned = len(set(subset.pids.tolist()))
+    with pytest.warns(UserWarning, match=rf"out: 0 of {planned} images are drawn\. Run it again"):
+        store = augment(subset, WarpAugmenter(), tmp_path / "out", judge=judge, minutes=0, per_identity=1)
+    assert len(store) == 0
+    store = augment(subset, WarpAugmenter(), tmp_path / "out", judge=judge, minutes=10, per_identity=1)
+    assert {image.verdict for image in store.images} <= {"keep", "reject"}
+    assert len(store) == planned
+
+
+def test_images_that_came_after_the_filter_are_said(subset, config, finished, tmp_path):
+    judge, out = load_model(finished.folder / "reid" / "standard-50-seed0"), tmp_path / "out"
+    judged = len(augment(subset, CopyAugmenter(), out, judge=judge, per_identity=1))
+    store = augment(subset, CopyAugmenter(), out, per_identity=2)
+    with pytest.warns(UserWarning, match=rf"{len(store) - judged} of {len(store)} images .* not judged.*Filter"):
+        train_reid(subset, store, schedule="concat", config=config)
 
 
 def test_settings_that_do_not_exist(subset, tmp_path):
@@ -218,7 +229,8 @@ def test_held_out_identities_are_scored_and_not_trained_on(toy_market, config, t
     assert trained.model.state_dict()["classifier.weight"].shape[0] == 5  # of 6 identities
     assert trained.holdout.queries > 0 and trained.scores is None
     assert any(b"holdout_rank1" in path.read_bytes() for path in (out / "logs").iterdir())
-    assert train_reid(toy_market.train, config=config).holdout is None
+    with pytest.raises(ConfigError, match=r"`training\.evaluate_every`: there is nobody to score.*Hold identities out"):
+        train_reid(toy_market.train, config=config)
 
 
 def test_images_are_decoded_at_the_models_size(toy_market):
