@@ -56,9 +56,12 @@ def making_folder(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: ``path`` is a file or a folder that is not empty, or cannot be written.
     """
+    path = path.absolute()
     temporary = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
+        if path == Path.cwd():  # it can be filled, but not be replaced
+            raise OSError(errno.EBUSY, "it is the folder that you are in")
         if path.exists() and any(path.iterdir()):  # now, rather than after all the work
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
         temporary.mkdir(parents=True)

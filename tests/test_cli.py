@@ -345,6 +345,23 @@ def finished_runs(call, files, toy_root, tmp_path) -> Path:
     return tmp_path / "runs"
 
 
+def test_commands_that_need_no_poses_read_none(call, files, finished_runs, broken, tmp_path):
+    for csv in broken.glob("*.csv"):
+        csv.write_text("no key points")
+    assert call("evaluate", "reid", finished_runs / "reid", "--data", broken).code == 0
+    assert call("train-reid", files["reid"], "--data", broken, "--out", tmp_path / "out").code == 0
+    assert_refused(call("generate", "--data", broken, "--out", tmp_path / "aug"), "market-annotation-t")
+
+
+def test_a_file_in_the_place_of_a_folder(call, files, toy_root, tmp_path):
+    file = files["reid"]
+    train = ("train-reid", files["reid"], "--data", toy_root, "--out", tmp_path / "out", "--schedule", "concat")
+    assert_refused(call(*train, "--store", file), f"{file}: is not a generated set")
+    name = next((toy_root / "bounding_box_train").iterdir()).name
+    draw = ("draw", "--data", toy_root, "--generator", "pidm_toy", "--source", name, "--pose", name, "--steps", 1)
+    assert_refused(call(*draw, "--out", file / "sheet.png"), "sheet.png: cannot be written")
+
+
 def test_folders_that_hold_another_run(call, files, finished_runs, toy_root, tmp_path):
     outcome = call("train-reid", files["reid"], "--data", toy_root, "--out", finished_runs / "reid", "--seed", 1)
     assert_refused(outcome, str(finished_runs / "reid"), "training.seed", "Name another folder")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -69,6 +70,13 @@ def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
         (folder / "half").write_text("1")
         raise ZeroDivisionError
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_the_folder_one_is_in_is_not_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused = pytest.raises(OutputError, match=r"cannot be written \(it is the folder that you are in\)")
+    with refused, making_folder(Path(".")):
+        pytest.fail("the work was begun")
 
 
 def test_a_folder_starts_empty_and_replaces_none(tmp_path):

@@ -60,8 +60,8 @@ def ranked_sheet(query: torch.Tensor, ranked: torch.Tensor, hits: Sequence[bool]
 def write_sheet(sheet: Image.Image, path: str | Path) -> None:
     """Write ``sheet`` as PNG, whole or not at all."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
+        path.parent.mkdir(parents=True, exist_ok=True)
         sheet.save(temporary, format="PNG")
 
 

@@ -193,6 +193,8 @@ def _claim(out: Path, config: StudyConfig, market: Market1501) -> None:
             raise OutputError(f"{out}: holds a study of another version: {error} Name another folder.") from None
         config = _joined(there, config, out)
         check_data(out, market)  # before anything in the folder changes
+    elif out.is_file():
+        raise OutputError(f"{out}: a file, not a folder. Name another.")
     elif out.exists() and not all(file.name.endswith(".tmp") or file.name in CARRIED for file in out.iterdir()):
         raise OutputError(f"{out}: not empty, and not a study. Name another folder.")
     out.mkdir(parents=True, exist_ok=True)
