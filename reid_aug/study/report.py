@@ -115,7 +115,7 @@ def write_report(
         caveats=caveats,
         versions=_versions(results),
         cells=len(results),
-        computing=_duration(sum(result.seconds for result in results)),
+        computing=_duration(sum((stages or {}).values()) or sum(result.seconds for result in results)),
     )
     tables = [markdown(columns(summary), entries(summary)) for summary in summaries.values()]
     if sets:
