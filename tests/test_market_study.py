@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,18 @@ def test_a_generator_arrives_in_half_precision(trained, tmp_path):
     settings = [load_config(GeneratorConfig, folder / "train_config.yaml") for folder in (arrived, trained)]
     assert settings[0] == settings[1]
     assert (arrived / "train_data.json").read_bytes() == (trained / "train_data.json").read_bytes()
+
+
+def test_several_generators_travel_together(trained, tmp_path):
+    shutil.copytree(trained, trained.with_name("strict-20-seed0"))
+    for name in ("full", "strict-20-seed0", "full"):
+        (tmp_path / "parts").mkdir(exist_ok=True)
+        (tmp_path / "parts" / f"{name}.tar.zz").write_bytes(b"of an earlier call")
+        assert run(tmp_path / "there", "pack", name, tmp_path / "parts").returncode == 0
+    assert run(tmp_path / "here", "unpack", tmp_path / "parts").returncode == 0
+    arrived = tmp_path / "here" / "generators"
+    assert {folder.name for folder in arrived.iterdir()} == {"full", "strict-20-seed0"}
+    assert load_generator(arrived / "strict-20-seed0").digest == load_generator(arrived / "full").digest
 
 
 def test_a_damaged_part_is_refused(trained, tmp_path):

@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import random
 import signal
-import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +14,7 @@ import torch
 from augment_cases import MemoryImages, new_store, people, plan_of
 from PIL import Image
 
+from reid_aug.augment import store as store_module
 from reid_aug.augment.generate import create_store, finished_store, generate, is_finished
 from reid_aug.augment.store import Store
 from reid_aug.augment.training_free import CopyAugmenter, WarpAugmenter
@@ -168,9 +168,19 @@ def files_in(folder: Path) -> set[str]:
     return {file.name for file in (folder / "bounding_box_train").iterdir()}
 
 
-def generate_slowly(folder: Path) -> None:
+def generate_and_die(folder: Path, written: int) -> None:
+    """Killed as soon as this run has written so many files, of which the last may be half a batch's."""
     torch.set_num_threads(1)  # a forked process must not use its parent's thread pool
-    run(folder, per_identity=20, batch_size=3, progress=lambda done, total: time.sleep(0.005))
+    write, left = store_module._write_image, [written]
+
+    def write_and_count(*arguments) -> None:
+        write(*arguments)
+        left[0] -= 1
+        if left[0] <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    store_module._write_image = write_and_count
+    run(folder, per_identity=20, batch_size=3)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -179,10 +189,9 @@ def test_killed_runs_lose_and_double_no_image(tmp_path, seed):
     rng = random.Random(seed)
     folder = tmp_path / "killed"
     for _ in range(5):
-        process = multiprocessing.get_context("fork").Process(target=generate_slowly, args=(folder,))
+        count = rng.randrange(1, 12)
+        process = multiprocessing.get_context("fork").Process(target=generate_and_die, args=(folder, count))
         process.start()
-        time.sleep(rng.uniform(0.01, 0.05))
-        process.kill()
         process.join()
         assert process.exitcode == -signal.SIGKILL
         store = new_store(folder, people(), plan_of(people()), Noise())  # repairs

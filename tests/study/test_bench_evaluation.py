@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from reid_aug.config import ReidModelConfig
@@ -21,6 +23,8 @@ def test_evaluation_is_measured_against_equal_numbers():
 def test_both_memories_are_those_of_their_own_call():
     query, gallery = bench.clustered(queries=1000, gallery=8000, dim=16)
     result = bench.bench_evaluation(query, gallery)
+    if math.isnan(result["torchreid_peak_memory_mb"]):
+        pytest.skip("the system keeps no resettable peak")
     assert result["torchreid_peak_memory_mb"] > 60  # two matrices [1000, 8000], distances and their order
     assert not result["peak_memory_mb"] > result["torchreid_peak_memory_mb"] + 30
 
