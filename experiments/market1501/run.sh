@@ -7,7 +7,7 @@
 #   run.sh quality NAME                 score a generator, warp or copies on 400 of the published test pairs, drawn once
 #   run.sh report                       table, plots and configuration into the folder RECORD here
 #   run.sh pack NAME DIR                a generator in half precision, in parts of 15 MB
-#   run.sh unpack DIR                   put it back, to be used in its place
+#   run.sh unpack DIR                   put all that were packed there back, to be used in their place
 #
 # DATA     Market-1501 folder with its key points          RUNS  folder of the runs (images stay there)
 # TIER     cpu (by default) or gpu: configs/study/market1501_TIER.yaml
@@ -66,6 +66,7 @@ pipe.save_pretrained(half)
 save_config(load_config(GeneratorConfig, f"{trained}/train_config.yaml"), f"{half}/train_config.yaml")
 PYTHON
     cp "$RUNS/generators/$1/train_data.json" "$half/$1/"
+    rm -f "$2/$1".tar.*  # of an earlier call, perhaps more
     tar -C "$half" -c "$1" | split -b 15MB - "$2/$1.tar."
     (cd "$2" && sha256sum "$1".tar.* > "$1.sha256")
     rm -r "$half"
@@ -73,7 +74,9 @@ PYTHON
   unpack)
     (cd "$1" && sha256sum --check --quiet ./*.sha256)
     mkdir -p "$RUNS/generators"
-    cat "$1"/*.tar.* | tar -C "$RUNS/generators" -x
+    for sums in "$1"/*.sha256; do
+      cat "${sums%.sha256}".tar.* | tar -C "$RUNS/generators" -x
+    done
     ;;
   *) echo "$stage: no such stage; give generator, generate, cells, quality, report, pack or unpack" >&2; exit 2 ;;
 esac
