@@ -99,7 +99,7 @@ def test_the_page_says_it_all_and_escapes_what_it_is_given(tmp_path):
         "2 h 1 min",
         "2.5 s",
         "torch 2.0; python 3.11",
-        "27 cells, 1 h 48 min of computing in all",
+        "27 cells, 2 h 2 min of computing in all",
         "Against copies",
         "Rank-1 − copies",
         "warp, warp_extra2,9042,000 (68.9%)",
