@@ -30,13 +30,12 @@ def make_schedule(config: ScheduleConfig, iterations: int, images_per_identity: 
         ConfigError: the policy leaves no real image in the batch, or does not go by a setting that is given.
     """
     policy = POLICIES[config.policy]
-    own = {"policy", *policy.settings}
-    given = config.model_dump()
-    unused = [name for name, value in ScheduleConfig().model_dump().items() if name not in own and given[name] != value]
+    given = config.model_dump(exclude={"policy"}, exclude_defaults=True)
+    unused = ", ".join(f"`{name}`" for name in given if name not in policy.settings)
     if unused:
         raise ConfigError(
-            f"schedule: {config.policy} does not go by {', '.join(f'`{name}`' for name in unused)}. Leave it out, or "
-            "name another policy; docs/schedules.md says which goes by what."
+            f"schedule: {config.policy} does not go by {unused}. Leave it out, or name another policy; "
+            "docs/schedules.md says which goes by what."
         )
     return policy.make(config, iterations, images_per_identity)
 

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from reid_aug.augment.schedule import make_schedule
 from reid_aug.augment.store import Store
 from reid_aug.config import ArmConfig, GeneratorSource, ReidConfig, StudyConfig, load_config, save_config
 from reid_aug.data.market1501 import Market1501
@@ -130,7 +131,9 @@ def can_draw(study: Study, arm: str, fraction: float, seed: int, deadline: Deadl
 
 
 def _open(config: StudyConfig, market: Market1501, out: str | Path, progress: Progress) -> Study:
-    """The study in its folder, after a check that the folder and the data set are its own."""
+    """The study in its folder, after a check that its schedules can be and that the folder and data set are its own."""
+    for arm in config.arms.values():  # now, rather than when the arm's images are drawn
+        make_schedule(arm.schedule, config.reid.training.iterations, config.reid.training.images)
     out = Path(out)
     _claim(out, config, market)
     return Study(config, market, out, progress, partial(_add_seconds, out / "stages.json"))

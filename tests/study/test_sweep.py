@@ -19,7 +19,7 @@ from reid_aug.config import FilterConfig, GeneratorConfig, StudyConfig, load_con
 from reid_aug.data.images import Images
 from reid_aug.data.market1501 import load_market1501
 from reid_aug.data.subsets import take_fraction
-from reid_aug.errors import DataError, OutputError
+from reid_aug.errors import ConfigError, DataError, OutputError
 from reid_aug.generators.pipeline import load_generator
 from reid_aug.reid.features import extract_features
 from reid_aug.reid.model import load_model
@@ -330,6 +330,14 @@ def test_other_settings_are_refused_and_change_nothing(copy, toy_market, changes
     with pytest.raises(OutputError, match=rf"other settings \({named}\)\. Name another folder"):
         run_sweep(tiny_configs.study(**changes), toy_market, copy, announce=never)
     assert (copy / "study.yaml").read_bytes() == before
+
+
+def test_a_schedule_that_cannot_be_is_refused_before_anything_is_drawn(toy_market, tmp_path):
+    warp = tiny_configs.arm("warp", "concat", schedule={"policy": "concat", "start": 0.1})
+    config = tiny_configs.study(arms={"standard": {}, "warp": warp}, generators={})
+    with pytest.raises(ConfigError, match="concat does not go by `start`"):
+        generate_sets(config, toy_market, tmp_path / "study")
+    assert not (tmp_path / "study").exists()
 
 
 def test_another_data_set_is_refused_and_changes_nothing(copy, toy_market):
