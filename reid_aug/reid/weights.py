@@ -27,7 +27,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: no such file, damaged, or holding more than tensors.
     """
-    path = SHIPPED / path if (SHIPPED / path).is_file() else Path(path)
+    path = _place(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such weight file. Name an existing .pth or .safetensors file.")
     try:
@@ -52,8 +52,13 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 def weights_digest(path: str | Path) -> str | None:
     """First 16 hex digits of the SHA-256 of a weight file, as :func:`read_weights` finds it; None where it is not."""
-    path = SHIPPED / path if (SHIPPED / path).is_file() else Path(path)
+    path = _place(path)
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else None
+
+
+def _place(path: str | Path) -> Path:
+    """Where a weight file lies, if it is one that the package ships by its name."""
+    return SHIPPED / path if (SHIPPED / path).is_file() else Path(path)
 
 
 def weights_name(path: str | Path) -> str:
