@@ -231,6 +231,8 @@ def test_held_out_identities_are_scored_and_not_trained_on(toy_market, config, t
     assert any(b"holdout_rank1" in path.read_bytes() for path in (out / "logs").iterdir())
     with pytest.raises(ConfigError, match=r"`training\.evaluate_every`: there is nobody to score.*Hold identities out"):
         train_reid(toy_market.train, config=config)
+    config = config.model_copy(update={"training": training.model_copy(update={"evaluate_every": None})})
+    assert train_reid(toy_market.train, config=config).holdout is None
 
 
 def test_images_are_decoded_at_the_models_size(toy_market):
