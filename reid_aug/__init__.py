@@ -29,6 +29,7 @@ _HOME = {
     "ScheduleConfig": "config",
     "Store": "augment.store",
     "WarpAugmenter": "augment.training_free",
+    "WarpInpainter": "augment.inpaint",
     "augment": "study.recipe",
     "load_config": "config",
     "load_generator": "generators.pipeline",

@@ -22,6 +22,7 @@ from reid_aug.cli import app, main
 from reid_aug.data.keypoints import HEADER
 from reid_aug.data.market1501 import load_market1501
 from reid_aug.data.pairs import sample_pairs, write_pairs
+from reid_aug.generators.pipeline import load_generator
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,10 @@ def test_every_command_after_the_other(call, files, tmp_path):
     assert "6 images" in said
     line = json.loads((runs / "pidm_set" / "manifest.jsonl").read_text().splitlines()[0])
     assert (line["steps"], line["sampler"]) == (1, "DDIMScheduler")
+    around = ("generate", "--generator", f"inpaint:{runs / 'pidm'}", *subset, "--per-identity", 1, "--steps", 1)
+    assert "6 images" in done(*around, "--out", runs / "around")
+    line = json.loads((runs / "around" / "manifest.jsonl").read_text().splitlines()[0])
+    assert (line["steps"], line["generator"]) == (1, f"inpaint-1-{load_generator(runs / 'pidm').digest}")
     assert "12 images" in done("generate", *subset, "--per-identity", 2, "--out", runs / "aug")
 
     done("train-reid", files["reid"], *subset, "--out", runs / "standard")

@@ -196,8 +196,9 @@ def test_a_whole_study_is_read_again(tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"images": "generator", "schedule": {"policy": "concat"}}, "`generator` names a generator of the study"),
-        ({"images": "warp", "generator": "pidm", "schedule": {"policy": "concat"}}, "`generator` names a generator"),
+        ({"images": "generator", "schedule": {"policy": "concat"}}, "`generator` names one of the study's"),
+        ({"images": "inpaint", "schedule": {"policy": "concat"}}, "exactly where `images` is generator or inpaint"),
+        ({"images": "warp", "generator": "pidm", "schedule": {"policy": "concat"}}, "`generator` names one"),
         ({"images": "warp"}, r"`schedule\.policy` is none exactly where `images` is none"),
         ({"schedule": {"policy": "concat"}}, r"`schedule\.policy` is none exactly"),
     ],

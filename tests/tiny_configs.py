@@ -36,6 +36,7 @@ ARMS: dict[str, Any] = {
     "copies": arm("copies", "fixed_ratio"),
     "own": arm("generator", "finetune", generator="own"),
     "whole": arm("generator", "auxiliary", generator="whole"),
+    "inpaint-whole": arm("inpaint", "concat", generator="whole"),
 }
 
 

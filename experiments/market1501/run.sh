@@ -4,7 +4,7 @@
 #   run.sh generator [--minutes 25]     train the generators that the cells need
 #   run.sh generate  [--minutes 25]     draw the cells' images
 #   run.sh cells     [--minutes 120]    filter, train re-ID, evaluate; cells in results.jsonl are not run again
-#   run.sh quality NAME                 score a generator, warp or copies on 400 of the published test pairs, drawn once
+#   run.sh quality NAME                 score a generator, inpaint:NAME, warp or copies on 400 of the published test pairs, drawn once
 #   run.sh report                       table, plots and configuration into the folder RECORD here
 #   run.sh pack NAME DIR                a generator in half precision, in parts of 15 MB
 #   run.sh unpack DIR                   put all that were packed there back, to be used in their place
@@ -34,8 +34,8 @@ case $stage in
     pairs=$DATA/market-pairs-test.csv
     mkdir -p "$RUNS"
     { head -n 1 "$pairs"; tail -n +2 "$pairs" | shuf -n 400 --random-source=<(yes); } > "$RUNS/pairs-400.csv"
-    generator=$1
-    [ -d "$RUNS/generators/$1" ] && generator=$RUNS/generators/$1
+    generator=$1 name=${1#inpaint:}
+    [ -d "$RUNS/generators/$name" ] && generator=${1%"$name"}$RUNS/generators/$name
     mkdir -p "$record"
     python3 -m reid_aug evaluate generator "$generator" --data "$DATA" --pairs "$RUNS/pairs-400.csv" \
       --out "$record/generators.jsonl" "${@:2}"

@@ -70,7 +70,7 @@ class TrainingFree(ABC):
     ) -> Augmented:
         """See :class:`reid_aug.augment.generate.PoseTransfer`."""
         self.describe(**sampling)
-        return _as_output(self._draw(_as_tensor(source), source_pose, target_pose), output_type)
+        return _as_output(self._draw(as_tensor(source), source_pose, target_pose), output_type)
 
     @abstractmethod
     def _draw(self, source: Tensor, source_pose: Sequence[Pose], target_pose: Sequence[Pose]) -> Tensor:
@@ -88,9 +88,8 @@ class WarpAugmenter(TrainingFree):
 
     def _draw(self, source: Tensor, source_pose: Sequence[Pose], target_pose: Sequence[Pose]) -> Tensor:
         pixels = source.float() / 127.5 - 1
+        person, coverage = warp_person(pixels, source_pose, target_pose)
         source_poses = PoseBatch.stack(source_pose).to(source.device)
-        target_poses = PoseBatch.stack(target_pose).to(source.device)
-        person, coverage = warp_parts(pixels, _borrow_hidden_limbs(source_poses), target_poses)
         background = fill_hole(pixels, _background_mask(source_poses, tuple(source.shape[-2:])))
         blended = coverage * person + (1 - coverage) * background
         return (blended * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
@@ -103,6 +102,21 @@ class CopyAugmenter(TrainingFree):
 
     def _draw(self, source: Tensor, source_pose: Sequence[Pose], target_pose: Sequence[Pose]) -> Tensor:
         return source
+
+
+def warp_person(
+    source: Tensor, source_pose: Sequence[Pose], target_pose: Sequence[Pose]
+) -> tuple[Tensor, Tensor]:
+    """The source's person warped part by part into the target pose; a hidden limb is taken from the other side.
+
+    Args:
+        source: [B, 3, H, W] float in [-1, 1].
+
+    Returns:
+        Images [B, 3, H, W] and their coverage [B, 1, H, W] in [0, 1], as of :func:`~reid_aug.pose.warp.warp_parts`.
+    """
+    source_poses = _borrow_hidden_limbs(PoseBatch.stack(source_pose).to(source.device))
+    return warp_parts(source, source_poses, PoseBatch.stack(target_pose).to(source.device))
 
 
 def fill_hole(image: Tensor, known: Tensor) -> Tensor:
@@ -145,7 +159,7 @@ def _borrow_hidden_limbs(poses: PoseBatch) -> PoseBatch:
     return replace(poses, xy=xy, visible=visible)
 
 
-def _as_tensor(source: Tensor | Sequence[Image.Image]) -> Tensor:
+def as_tensor(source: Tensor | Sequence[Image.Image]) -> Tensor:
     if torch.is_tensor(source):
         return source
     return torch.stack([torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1) for image in source])

@@ -61,7 +61,7 @@ def evaluate_reid_command(
 
 @evaluate_app.command("generator")
 def evaluate_generator_command(
-    generator: Annotated[str, typer.Argument(help="Generator folder, pidm_toy, warp or copies.")],
+    generator: Annotated[str, typer.Argument(help="Generator folder, inpaint:FOLDER, pidm_toy, warp, copies.")],
     data: Data,
     keypoints: Keypoints = None,
     pairs: Annotated[Path | None, typer.Option(help="CSV of from,to test pairs; by default some are drawn.")] = None,

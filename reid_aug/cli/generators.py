@@ -128,7 +128,7 @@ def train_generator_command(
 def generate_command(
     data: TrainingData,
     out: Out,
-    generator: Annotated[str, typer.Option(help="Generator folder, pidm_toy, warp or copies.")] = "warp",
+    generator: Annotated[str, typer.Option(help="Generator folder, inpaint:FOLDER, pidm_toy, warp, copies.")] = "warp",
     keypoints: Keypoints = None,
     fraction: Fraction = 1.0,
     seed: Seed = 0,
@@ -140,7 +140,7 @@ def generate_command(
     minutes: Minutes = None,
     skip_bad: SkipBad = False,
 ) -> None:
-    """Synthesise images of the subset's people in other poses.
+    """Synthesise images of the subset's people in other poses; inpaint:FOLDER lets a generator draw around the warp.
 
     Example: reid-aug generate --generator runs/pidm --data data/market --fraction 0.2 --out runs/aug
     """

@@ -42,18 +42,25 @@ class GeneratorSource(Config):
 class ArmConfig(Config):
     """One arm of a study: where its extra images come from, and how they enter training."""
 
-    images: Literal["none", "generator", "warp", "copies"] = "none"
+    images: Literal["none", "generator", "inpaint", "warp", "copies"] = "none"  # inpaint: a generator around the warp
     generator: str | None = None  # which of the study's generators
     augment: AugmentConfig = AugmentConfig()
     schedule: ScheduleConfig = ScheduleConfig()
 
     @model_validator(mode="after")
     def _consistent(self) -> ArmConfig:
-        if (self.images == "generator") != (self.generator is not None):
-            raise ValueError("`generator` names a generator of the study exactly where `images` is generator")
+        if (self.images in ("generator", "inpaint")) != (self.generator is not None):
+            raise ValueError("`generator` names one of the study's exactly where `images` is generator or inpaint")
         if (self.images == "none") != (self.schedule.policy == "none"):
             raise ValueError("`schedule.policy` is none exactly where `images` is none")
         return self
+
+    @property
+    def drawn_by(self) -> str | None:
+        """What draws the arm's images, as results call it: ``warp``, a generator, ``inpaint-`` and a generator."""
+        if self.images == "none":
+            return None
+        return f"inpaint-{self.generator}" if self.images == "inpaint" else self.generator or self.images
 
 
 class StudyConfig(Config):

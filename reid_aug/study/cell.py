@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from reid_aug.augment.generate import PoseTransfer, finished_store
+from reid_aug.augment.inpaint import WarpInpainter
 from reid_aug.augment.plan import make_plan
 from reid_aug.augment.store import Store
 from reid_aug.config import ArmConfig, GeneratorConfig, ReidConfig, StudyConfig
@@ -69,7 +70,7 @@ class Study:
             data_set=self.config.data_set,
             fraction=fraction,
             arm=arm,
-            generator=settings.generator or (settings.images if settings.images != "none" else None),
+            generator=settings.drawn_by,
             schedule=settings.schedule.policy,
             seed=seed,
             iterations=reid.training.iterations,
@@ -92,7 +93,7 @@ class Study:
         """Where an arm's extra images are; arms that ask for the same images share them, whatever they do with them."""
         settings = self.config.arms[arm]
         digest = hashlib.sha256(settings.augment.model_dump_json().encode()).hexdigest()[:6]
-        return self.folder("generated", f"{settings.generator or settings.images}-{digest}", fraction, seed)
+        return self.folder("generated", f"{settings.drawn_by}-{digest}", fraction, seed)
 
     def timed(self, stage: str, call: Callable[[], Any]) -> Any:
         """The value of ``call``, whose time is the stage's, also where it is stopped."""
@@ -162,7 +163,7 @@ def generated_set(
             subset,
             pipe,
             study.generated_folder(arm, fraction, seed),
-            sampling=sampling if settings.images == "generator" else None,
+            sampling=None if settings.generator is None else sampling,
             progress=study.progress,
             minutes=minutes,
             **(settings.augment.model_dump() | {"seed": seed}),
@@ -180,12 +181,13 @@ def judge_of(study: Study, subset: Samples, fraction: float, seed: int) -> ReidM
 
 def augmenter(study: Study, arm: ArmConfig, subset: Samples, fraction: float, seed: int) -> PoseTransfer:
     """What draws the arm's images; a generator that is not trained yet is trained here."""
-    if arm.images != "generator":
+    if arm.generator is None:
         return open_augmenter(arm.images)
-    source = study.config.generators[arm.generator]
-    if source.folder is not None:
-        return load_generator(source.folder)
-    return load_generator(trained_generator(study, arm.generator, subset, fraction, seed))
+    folder = study.config.generators[arm.generator].folder
+    if folder is None:
+        folder = trained_generator(study, arm.generator, subset, fraction, seed)
+    generator = load_generator(folder)
+    return WarpInpainter(generator) if arm.images == "inpaint" else generator
 
 
 def trained_generator(

@@ -17,6 +17,7 @@ from typing import Any
 
 from reid_aug.augment.generate import PoseTransfer, create_store, generate, is_finished
 from reid_aug.augment.identity import filter_store
+from reid_aug.augment.inpaint import WarpInpainter
 from reid_aug.augment.plan import make_plan
 from reid_aug.augment.schedule import make_schedule
 from reid_aug.augment.store import Store
@@ -36,6 +37,7 @@ from reid_aug.reid.features import extract_features
 from reid_aug.reid.model import ReidModel, load_model
 from reid_aug.study.evaluate_reid import Evaluation
 
+INPAINT = "inpaint:"  # before a generator's folder: around the warp
 Progress = Callable[[str, int, int, str], None]  # stage, done, total, a note such as the loss
 
 
@@ -125,13 +127,17 @@ def train_on_pairs(
 
 
 def open_augmenter(name: str | Path) -> PoseTransfer:
-    """A training-free augmenter, "warp" or "copies", or else the generator in the folder ``name``."""
+    """What draws images: "warp", "copies", the generator in a folder, or around the warp the one after "inpaint:"."""
     training_free = {"warp": WarpAugmenter, "copies": CopyAugmenter}
-    return training_free[name]() if name in training_free else load_generator(name)
+    if name in training_free:
+        return training_free[name]()
+    folder = str(name).removeprefix(INPAINT)
+    return load_generator(folder) if folder == str(name) else WarpInpainter(load_generator(folder))
 
 
 def image_size_of(pipe: PoseTransfer) -> tuple[int, int]:
     """(height, width) that a generator takes; what needs no training takes any, so the data set's usual 128x64."""
+    pipe = pipe.generator if isinstance(pipe, WarpInpainter) else pipe
     return tuple(pipe.config.image_size) if isinstance(pipe, PosePipeline) else (128, 64)
 
 

@@ -43,8 +43,8 @@ def test_the_page_says_what_came_out(page, finished):
 
 
 def test_the_page_shows_images_and_ranked_lists(page):
-    assert page.count("data:image/jpeg") == 4 + 5 * SHOWN_QUERIES
-    for arm in ("warp", "copies", "own", "whole"):
+    assert page.count("data:image/jpeg") == 5 + 6 * SHOWN_QUERIES
+    for arm in ("warp", "copies", "own", "whole", "inpaint-whole"):
         assert f"{arm}: 50 % of the training images, seed 0" in page
     assert "standard: query 00" in page
 
@@ -60,7 +60,7 @@ def test_the_page_says_what_generators_saw_and_how_long_stages_took(page):
 def test_the_sets_are_counted(finished, toy_market):
     study = Study(finished.config, toy_market, finished.folder)
     sets = {arm: one for one in generated_sets(study) for arm in one.arms}
-    assert set(sets) == {"warp", "copies", "own", "whole"}
+    assert set(sets) == {"warp", "copies", "own", "whole", "inpaint-whole"}
     for result in finished.results:
         if result.arm != "standard":
             assert (sets[result.arm].fraction, sets[result.arm].seed) == (0.5, 0)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from reid_aug.augment.inpaint import WarpInpainter
 from reid_aug.augment.store import Store
 from reid_aug.augment.training_free import CopyAugmenter, WarpAugmenter
 from reid_aug.config import FilterConfig, ReidConfig, ScheduleConfig, build_config
@@ -130,6 +131,11 @@ def test_augmenters_by_name(generator):
     assert isinstance(open_augmenter("warp"), WarpAugmenter)
     assert isinstance(open_augmenter("copies"), CopyAugmenter)
     assert open_augmenter(str(generator)).digest == load_generator(generator).digest
+    around = open_augmenter(f"inpaint:{generator}")
+    assert isinstance(around, WarpInpainter) and around.generator.digest == load_generator(generator).digest
+    assert image_size_of(around) == tiny_configs.SIZE
+    with pytest.raises(CheckpointError, match=r"^wrap: no model_index\.json"):
+        open_augmenter("inpaint:wrap")
     with pytest.raises(CheckpointError, match=r"wrap: no model_index\.json"):
         open_augmenter("wrap")
 

@@ -14,6 +14,7 @@ import pytest
 import tiny_configs
 
 from reid_aug.augment.identity import judge
+from reid_aug.augment.inpaint import WarpInpainter
 from reid_aug.augment.store import KEPT, Store
 from reid_aug.config import FilterConfig, GeneratorConfig, StudyConfig, load_config, save_config
 from reid_aug.data.images import Images
@@ -27,7 +28,7 @@ from reid_aug.study.cell import Study, generated_set, trained_generator
 from reid_aug.study.results import Results
 from reid_aug.study.sweep import announcer, generate_sets, run_sweep, train_generators
 
-GENERATED = ["copies", "own", "warp", "whole"]
+GENERATED = ["copies", "inpaint-whole", "own", "warp", "whole"]
 SCORES = ("arm", "rank1", "rank5", "rank10", "mAP", "mINP", "real_images", "synthetic_images")
 
 
@@ -58,10 +59,10 @@ def copy(finished, tmp_path) -> Path:
 
 
 def test_every_arm_has_one_line_and_the_standard_one_is_first(finished, toy_market):
-    arms = ["standard", "warp", "copies", "own", "whole"]
+    arms = ["standard", "warp", "copies", "own", "whole", "inpaint-whole"]
     assert [line["arm"] for line in lines(finished.folder)] == arms
-    assert finished.announced == [(done, 5, arm) for done, arm in enumerate(arms, start=1)]
-    assert [line["generator"] for line in lines(finished.folder)] == [None, "warp", "copies", "own", "whole"]
+    assert finished.announced == [(done, 6, arm) for done, arm in enumerate(arms, start=1)]
+    assert [line["generator"] for line in lines(finished.folder)] == [None, *arms[1:]]
     assert {line["iterations"] for line in lines(finished.folder)} == {2}
     subset = take_fraction(toy_market.train, 0.5, seed=0)
     assert {line["real_images"] for line in lines(finished.folder)} == {len(subset)}
@@ -98,6 +99,15 @@ def test_a_generator_is_trained_for_each_subset_or_once_for_all(finished):
     assert digests["own"] != digests["whole"]  # as they learned from different images
 
 
+def test_an_arm_may_draw_around_the_warp_with_a_generator_of_another(finished):
+    pipe = WarpInpainter(load_generator(finished.folder / "generators" / "whole"))
+    around, alone = (Store.open(made(finished.folder, arm)) for arm in ("inpaint-whole", "whole"))
+    assert around.settings["generator"] == pipe.digest != alone.settings["generator"]
+    assert around.settings["sampling"] == alone.settings["sampling"]
+    pairs = [(store.path(image).read_bytes()) for store in (around, alone) for image in store.images]
+    assert len(set(pairs)) == len(pairs)
+
+
 def test_the_time_of_each_stage_is_recorded(finished):
     stages = json.loads((finished.folder / "stages.json").read_text())
     assert set(stages) == {"train re-ID", "evaluate", "train generator", "generate", "filter"}
@@ -110,9 +120,9 @@ def test_an_announcer_says_one_line_a_finished_cell(finished):
     said: list[str] = []
     announce = announcer(said.append)
     result = finished.results[1]
-    announce(2, 5, result)
+    announce(2, 6, result)
     (line,) = said
-    assert line.startswith(f"[2/5] 50 % warp seed 0: Rank-1 {result.rank1:.1f}, mAP {result.mAP:.1f}")
+    assert line.startswith(f"[2/6] 50 % warp seed 0: Rank-1 {result.rank1:.1f}, mAP {result.mAP:.1f}")
 
 
 # --- going on -----------------------------------------------------------------------------------------------------
@@ -121,16 +131,16 @@ def test_an_announcer_says_one_line_a_finished_cell(finished):
 def test_cells_are_not_run_twice(copy, finished, toy_market):
     before = (copy / "results.jsonl").read_bytes(), (copy / "stages.json").read_bytes()
     results = run_sweep(finished.config, toy_market, copy, announce=never)
-    assert len(results) == 5
+    assert len(results) == len(tiny_configs.ARMS)
     assert ((copy / "results.jsonl").read_bytes(), (copy / "stages.json").read_bytes()) == before
 
 
 def test_a_seed_is_added_and_arms_left_out_stay_in_the_study(copy, toy_market):
     added = tiny_configs.study(seeds=[1], arms={"standard": {}}, generators={})
     run_sweep(added, toy_market, copy)
-    assert [(line["arm"], line["seed"]) for line in lines(copy)][5:] == [("standard", 1)]
+    assert [(line["arm"], line["seed"]) for line in lines(copy)][len(tiny_configs.ARMS) :] == [("standard", 1)]
     saved = load_config(StudyConfig, copy / "study.yaml")
-    assert (saved.seeds, list(saved.arms)) == ((0, 1), ["standard", "warp", "copies", "own", "whole"])
+    assert (saved.seeds, list(saved.arms)) == ((0, 1), list(tiny_configs.ARMS))
     changed = {**tiny_configs.ARMS, "warp": tiny_configs.arm("warp", "finetune")}
     with pytest.raises(OutputError, match=r"arms\.warp"):
         run_sweep(tiny_configs.study(arms=changed), toy_market, copy)

@@ -1,0 +1,71 @@
+"""A generator around the warp: the person is the source's own, what the warp cannot know is drawn.
+
+The part-wise warp carries faces, prints and bags into the target pose, which a diffusion model has to learn; it knows
+neither the background of another place nor what the source hides, which a diffusion model draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from reid_aug.augment.training_free import as_tensor, warp_person
+from reid_aug.generators.pipeline import PosePipeline, PoseTransferOutput
+from reid_aug.records import Pose
+
+
+class WarpInpainter:
+    """Draws what the source's person, warped into the target pose, leaves open; any trained generator can.
+
+    At every sampling step the region that the warp covers is the warp at that step's noise (RePaint, Lugmayr et al.
+    2022, Eq. 8, without its resampling), so that the rest is drawn to go with it; in the end it is the warp's own
+    pixels. A :class:`~reid_aug.augment.generate.PoseTransfer`, with the settings of its generator.
+
+    Args:
+        generator: what draws.
+    """
+
+    def __init__(self, generator: PosePipeline):
+        self.generator = generator
+
+    @property
+    def digest(self) -> str:
+        """The generator's, with the version of what is done with it, to be changed with every change of the images."""
+        return f"inpaint-1-{self.generator.digest}"
+
+    @property
+    def device(self) -> torch.device:
+        """The generator's."""
+        return self.generator.device
+
+    def describe(self, **sampling: Any) -> dict[str, Any]:
+        """The generator's sampling settings in force."""
+        return self.generator.describe(**sampling)
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        source: Tensor | Sequence[Image.Image],
+        source_pose: Sequence[Pose],
+        target_pose: Sequence[Pose],
+        seeds: Sequence[int],
+        output_type: str = "pil",
+        **sampling: Any,
+    ) -> PoseTransferOutput:
+        """See :class:`~reid_aug.augment.generate.PoseTransfer`."""
+        pixels = as_tensor(source).to(self.device).float() / 127.5 - 1
+        person, coverage = warp_person(pixels, source_pose, target_pose)
+        return self.generator(
+            source,
+            source_pose,
+            target_pose,
+            seeds,
+            output_type,
+            reference=(person * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8),
+            mask=(1 - coverage).clamp(0, 1),
+            **sampling,
+        )

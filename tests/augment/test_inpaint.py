@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import tiny_configs
+import torch
+from augment_cases import pose
+from untrained import untrained_generator
+
+from reid_aug.augment.inpaint import WarpInpainter
+from reid_aug.augment.training_free import warp_person
+from reid_aug.config import GeneratorConfig, build_config
+from reid_aug.generators.pipeline import PosePipeline
+
+COUNT = 4
+
+
+def sources() -> torch.Tensor:
+    shape = COUNT, 3, *tiny_configs.SIZE
+    return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0)).byte()
+
+
+def asked(rows: Sequence[int] = range(COUNT), seed: int = 0) -> dict:
+    """The arguments of a call for some of the people."""
+    return {
+        "source": sources()[list(rows)],
+        "source_pose": [pose(row) for row in rows],
+        "target_pose": [pose(row + 9) for row in rows],
+        "seeds": [seed + row for row in rows],
+        "output_type": "uint8",
+    }
+
+
+@pytest.fixture(scope="module")
+def generator() -> PosePipeline:
+    return untrained_generator(build_config(GeneratorConfig, tiny_configs.GENERATOR), sources())
+
+
+@pytest.fixture(scope="module")
+def warped() -> tuple[torch.Tensor, torch.Tensor]:
+    """The warp of the sources, in grey levels, and where it covers [B, 3, H, W]."""
+    arguments = asked()
+    person, coverage = warp_person(
+        arguments["source"].float() / 127.5 - 1, arguments["source_pose"], arguments["target_pose"]
+    )
+    return (person * 127.5 + 127.5).round(), coverage.expand(-1, 3, -1, -1)
+
+
+def test_the_warp_stays_and_the_rest_is_drawn(generator, warped):
+    person, coverage = warped
+    first, second = (WarpInpainter(generator)(**asked(seed=seed)).images.float() for seed in (0, 50))
+    inside, outside = coverage == 1, coverage == 0
+    assert inside.float().mean() > 0.1 and outside.float().mean() > 0.1
+    assert torch.equal(first[inside], person[inside]) and torch.equal(second[inside], person[inside])
+    assert (first - second)[outside].abs().mean() > 8, "noise decides what is drawn"
+
+
+def test_an_edge_mixes_both(generator, warped):
+    """What is drawn under the edge can be anything, and counts for as much as the warp leaves uncovered."""
+    person, coverage = warped
+    image, edge = WarpInpainter(generator)(**asked()).images.float(), (coverage > 0) & (coverage < 1)
+    most = (1 - coverage) * 255 + 0.5
+    assert edge.any()
+    assert ((image - coverage * person)[edge] <= most[edge]).all() and ((image - coverage * person)[edge] >= -0.5).all()
+
+
+def test_what_is_drawn_goes_with_the_warp(generator):
+    """Another source of the same covered shape changes what is drawn around it, also where the denoiser ignores it."""
+    arguments = asked()
+    settings = {"guidance": "cumulative", "guidance_scale": {"pose": 1.0, "source": 0.0}, "num_inference_steps": 3}
+    first = WarpInpainter(generator)(**arguments, **settings).images.float()
+    second = WarpInpainter(generator)(**{**arguments, "source": 255 - arguments["source"]}, **settings).images.float()
+    _, coverage = warp_person(
+        arguments["source"].float() / 127.5 - 1, arguments["source_pose"], arguments["target_pose"]
+    )
+    outside = (coverage == 0).expand(-1, 3, -1, -1)
+    assert (first - second)[outside].abs().mean() > 1
+
+
+def test_an_image_does_not_depend_on_its_batch(generator):
+    pipe = WarpInpainter(generator)
+    together = pipe(**asked()).images
+    for row in range(COUNT):
+        alone = pipe(**asked([row])).images
+        assert (together[row].int() - alone[0].int()).abs().max() <= 1
+
+
+def test_it_describes_itself_as_its_generator_and_is_told_from_it(generator):
+    pipe = WarpInpainter(generator)
+    assert pipe.describe(num_inference_steps=7) == generator.describe(num_inference_steps=7)
+    assert pipe.digest != generator.digest and generator.digest in pipe.digest
+    assert pipe.device == generator.device
