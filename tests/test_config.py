@@ -217,6 +217,10 @@ def test_arms_that_contradict_themselves(values, message):
         ({"generators": {"own": {}, "whole": {}}}, "give either `folder`"),
         ({"generators": {"own": {"config": {}, "sees": "other"}, "whole": {}}}, "`sees` other is for a trained"),
         ({"generators": {"own": {"folder": "x"}, "whole": {}}}, r"`folder` has learnt from: `sees` subset, train or"),
+        (
+            {"generators": {"own": {"config": {"training": {"seed": 3}}}, "whole": {"config": {}, "sees": "train"}}},
+            r"`config\.training\.seed`: a subset's generator takes the seed of its subset",
+        ),
         ({"fractions": [0]}, r"`fractions\.0`: .*greater than 0 \(got 0\)"),
         ({"fractions": [0.5, 1.5]}, r"`fractions\.1`: .*less than or equal to 1 \(got 1\.5\)"),
         ({"seeds": [0, -1]}, r"`seeds\.1`: .*greater than or equal to 0 \(got -1\)"),

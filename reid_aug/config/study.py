@@ -36,6 +36,8 @@ class GeneratorSource(Config):
             raise ValueError("say what the generator in `folder` has learnt from: `sees` subset, train or other")
         if self.sees == "other" and self.config is not None:
             raise ValueError("`sees` other is for a trained generator (`folder`); to train one here: subset or train")
+        if self.sees == "subset" and self.config is not None and self.config.training.seed != 0:
+            raise ValueError("`config.training.seed`: a subset's generator takes the seed of its subset; give `seeds`")
         return self
 
 
