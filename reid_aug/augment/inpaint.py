@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from reid_aug.augment.training_free import as_tensor, warp_person
+from reid_aug.augment.training_free import warp_person
 from reid_aug.generators.pipeline import PosePipeline, PoseTransferOutput
+from reid_aug.generators.tasks import read_images
 from reid_aug.records import Pose
 
 
@@ -56,11 +57,15 @@ class WarpInpainter:
         output_type: str = "pil",
         **sampling: Any,
     ) -> PoseTransferOutput:
-        """See :class:`~reid_aug.augment.generate.PoseTransfer`."""
-        pixels = as_tensor(source).to(self.device).float() / 127.5 - 1
-        person, coverage = warp_person(pixels, source_pose, target_pose)
+        """See :class:`~reid_aug.augment.generate.PoseTransfer`; PIL images are resized to the generator's size.
+
+        Raises:
+            DataError, ConfigError, CheckpointError: as the generator does.
+        """
+        pixels, _ = read_images(source, tuple(self.generator.config.image_size), "source")
+        person, coverage = warp_person(pixels.to(self.device).float() / 127.5 - 1, source_pose, target_pose)
         return self.generator(
-            source,
+            pixels,
             source_pose,
             target_pose,
             seeds,

@@ -70,7 +70,7 @@ class TrainingFree(ABC):
     ) -> Augmented:
         """See :class:`reid_aug.augment.generate.PoseTransfer`."""
         self.describe(**sampling)
-        return _as_output(self._draw(as_tensor(source), source_pose, target_pose), output_type)
+        return _as_output(self._draw(_as_tensor(source), source_pose, target_pose), output_type)
 
     @abstractmethod
     def _draw(self, source: Tensor, source_pose: Sequence[Pose], target_pose: Sequence[Pose]) -> Tensor:
@@ -159,7 +159,7 @@ def _borrow_hidden_limbs(poses: PoseBatch) -> PoseBatch:
     return replace(poses, xy=xy, visible=visible)
 
 
-def as_tensor(source: Tensor | Sequence[Image.Image]) -> Tensor:
+def _as_tensor(source: Tensor | Sequence[Image.Image]) -> Tensor:
     if torch.is_tensor(source):
         return source
     return torch.stack([torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1) for image in source])

@@ -2,15 +2,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import tiny_configs
 import torch
 from augment_cases import pose
+from PIL import Image
 from untrained import untrained_generator
 
 from reid_aug.augment.inpaint import WarpInpainter
 from reid_aug.augment.training_free import warp_person
 from reid_aug.config import GeneratorConfig, build_config
+from reid_aug.errors import DataError
 from reid_aug.generators.pipeline import PosePipeline
 
 COUNT = 4
@@ -84,6 +87,24 @@ def test_an_image_does_not_depend_on_its_batch(generator):
     for row in range(COUNT):
         alone = pipe(**asked([row])).images
         assert (together[row].int() - alone[0].int()).abs().max() <= 1
+
+
+def test_pictures_of_another_size_are_resized(generator):
+    pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in sources()]
+    large = [picture.resize((64, 128), Image.Resampling.NEAREST) for picture in pictures]
+    small = torch.stack([torch.from_numpy(np.array(one.resize((32, 64), Image.Resampling.BICUBIC))) for one in large])
+    arguments = {**asked(), "output_type": "pil"}
+    made = WarpInpainter(generator)(**{**arguments, "source": large}).images
+    expected = WarpInpainter(generator)(**{**arguments, "source": small.permute(0, 3, 1, 2)}).images
+    assert [image.size for image in made] == [(32, 64)] * COUNT
+    assert [np.array(one).tolist() for one in made] == [np.array(one).tolist() for one in expected]
+
+
+def test_images_of_the_wrong_size_are_refused(generator):
+    with pytest.raises(DataError, match=r"source: torch\.uint8 \(4, 3, 32, 32\), expected .* \[B, 3, 64, 32\]"):
+        WarpInpainter(generator)(**{**asked(), "source": sources()[:, :, :32]})
+    with pytest.raises(DataError, match="4 source images, 3 source poses"):
+        WarpInpainter(generator)(**{**asked(), "source_pose": asked()["source_pose"][:3]})
 
 
 def test_it_describes_itself_as_its_generator_and_is_told_from_it(generator):
