@@ -13,9 +13,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from reid_aug.augment.training_free import warp_person
+from reid_aug.augment.training_free import borrow_hidden_limbs
 from reid_aug.generators.pipeline import PosePipeline, PoseTransferOutput
 from reid_aug.generators.tasks import read_images
+from reid_aug.pose.batch import PoseBatch
+from reid_aug.pose.warp import warp_parts
 from reid_aug.records import Pose
 
 
@@ -63,7 +65,10 @@ class WarpInpainter:
             DataError, ConfigError, CheckpointError: as the generator does.
         """
         pixels, _ = read_images(source, tuple(self.generator.config.image_size), "source")
-        person, coverage = warp_person(pixels.to(self.device).float() / 127.5 - 1, source_pose, target_pose)
+        source_poses, target_poses = (PoseBatch.stack(poses).to(self.device) for poses in (source_pose, target_pose))
+        person, coverage = warp_parts(
+            pixels.to(self.device).float() / 127.5 - 1, borrow_hidden_limbs(source_poses), target_poses
+        )
         return self.generator(
             pixels,
             source_pose,
@@ -71,6 +76,6 @@ class WarpInpainter:
             seeds,
             output_type,
             reference=(person * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8),
-            mask=(1 - coverage).clamp(0, 1),
+            mask=(1 - coverage).clamp_min(0),  # bilinear weights may add up to a hair more than 1
             **sampling,
         )

@@ -88,8 +88,9 @@ class WarpAugmenter(TrainingFree):
 
     def _draw(self, source: Tensor, source_pose: Sequence[Pose], target_pose: Sequence[Pose]) -> Tensor:
         pixels = source.float() / 127.5 - 1
-        person, coverage = warp_person(pixels, source_pose, target_pose)
         source_poses = PoseBatch.stack(source_pose).to(source.device)
+        target_poses = PoseBatch.stack(target_pose).to(source.device)
+        person, coverage = warp_parts(pixels, borrow_hidden_limbs(source_poses), target_poses)
         background = fill_hole(pixels, _background_mask(source_poses, tuple(source.shape[-2:])))
         blended = coverage * person + (1 - coverage) * background
         return (blended * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
@@ -102,21 +103,6 @@ class CopyAugmenter(TrainingFree):
 
     def _draw(self, source: Tensor, source_pose: Sequence[Pose], target_pose: Sequence[Pose]) -> Tensor:
         return source
-
-
-def warp_person(
-    source: Tensor, source_pose: Sequence[Pose], target_pose: Sequence[Pose]
-) -> tuple[Tensor, Tensor]:
-    """The source's person warped part by part into the target pose; a hidden limb is taken from the other side.
-
-    Args:
-        source: [B, 3, H, W] float in [-1, 1].
-
-    Returns:
-        Images [B, 3, H, W] and their coverage [B, 1, H, W] in [0, 1], as of :func:`~reid_aug.pose.warp.warp_parts`.
-    """
-    source_poses = _borrow_hidden_limbs(PoseBatch.stack(source_pose).to(source.device))
-    return warp_parts(source, source_poses, PoseBatch.stack(target_pose).to(source.device))
 
 
 def fill_hole(image: Tensor, known: Tensor) -> Tensor:
@@ -148,7 +134,7 @@ def _background_mask(poses: PoseBatch, size: tuple[int, int]) -> Tensor:
     return F.interpolate(mask, size=size, mode="bilinear", align_corners=False)
 
 
-def _borrow_hidden_limbs(poses: PoseBatch) -> PoseBatch:
+def borrow_hidden_limbs(poses: PoseBatch) -> PoseBatch:
     """Where an arm or leg is not wholly visible but the other one is, look for it there."""
     xy, visible = poses.xy.clone(), poses.visible.clone()
     for limb in _LIMBS:

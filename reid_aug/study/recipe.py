@@ -37,7 +37,6 @@ from reid_aug.reid.features import extract_features
 from reid_aug.reid.model import ReidModel, load_model
 from reid_aug.study.evaluate_reid import Evaluation
 
-INPAINT = "inpaint:"  # before a generator's folder: around the warp
 Progress = Callable[[str, int, int, str], None]  # stage, done, total, a note such as the loss
 
 
@@ -131,8 +130,9 @@ def open_augmenter(name: str | Path) -> PoseTransfer:
     training_free = {"warp": WarpAugmenter, "copies": CopyAugmenter}
     if name in training_free:
         return training_free[name]()
-    folder = str(name).removeprefix(INPAINT)
-    return load_generator(folder) if folder == str(name) else WarpInpainter(load_generator(folder))
+    if str(name).startswith("inpaint:"):
+        return WarpInpainter(load_generator(str(name).removeprefix("inpaint:")))
+    return load_generator(name)
 
 
 def image_size_of(pipe: PoseTransfer) -> tuple[int, int]:
