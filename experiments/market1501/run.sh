@@ -4,7 +4,8 @@
 #   run.sh generator [--minutes 25]     train the generators that the cells need
 #   run.sh generate  [--minutes 25]     draw the cells' images
 #   run.sh cells     [--minutes 120]    filter, train re-ID, evaluate; cells in results.jsonl are not run again
-#   run.sh quality NAME                 score a generator, inpaint:NAME, warp or copies on 400 of the published test pairs, drawn once
+#   run.sh quality NAME                 score a generator, inpaint: and its name, warp or copies on 400 of the published
+#                                       test pairs, drawn once
 #   run.sh report                       table, plots and configuration into the folder RECORD here
 #   run.sh pack NAME DIR                a generator in half precision, in parts of 15 MB
 #   run.sh unpack DIR                   put all that were packed there back, to be used in their place
